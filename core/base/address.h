@@ -22,7 +22,8 @@ struct redis_url {
     int database;
 };
 
-/* redis://[user[:password]@]host[:port][/db] or unix://[user[:password]@]/path[?db=N] (redis+unix:// too), with %XX in user and password. */
+/* redis://[user[:password]@]host[:port][/db] or unix://[user[:password]@]/path[?db=N] (redis+unix:// too), with %XX in
+ * user and password. */
 bool redis_url_parse(const char *text, struct redis_url *out, struct error *err) MUST_USE;
 
 /* A bound, listening, non-blocking, close-on-exec TCP socket, or -1 with a sentence (port in use, no permission).

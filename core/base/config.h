@@ -13,15 +13,17 @@
 
 enum config_user { CONFIG_INGEST = 1, CONFIG_WORKER = 2, CONFIG_CTL = 4 };
 
-/* WAYBILL_SECRET_<SOURCE>: every secret of one source. Source names are lower case; a '-' in a name is '_' in the variable. */
+/* WAYBILL_SECRET_<SOURCE>: every secret of one source. Source names are lower case; a '-' in a name is '_' in the
+ * variable. */
 struct config_secret {
     char *source; /* "demo" for WAYBILL_SECRET_DEMO; '_' stays as it is */
     char *values; /* space-separated */
 };
 
 struct config {
-    char *listen;       /* host:port */
-    char *admin_listen; /* host:port; the default depends on the executable */
+    char *listen;                      /* host:port */
+    char *admin_listen;                /* host:port; the default depends on the executable */
+    char *ingest_admin, *worker_admin; /* waybillctl: where the services' admin listeners are, host:port */
     char *redis_url, *mongo_url, *scripts;
     int64_t threads;
     int64_t body_limit_bytes;
@@ -53,8 +55,8 @@ enum config_result { CONFIG_OK, CONFIG_EXIT_OK /* --help or --version was printe
 
 /* Reads the environment, then the flags (which win), checks every value and the relations between them. args that are
  * not flags are left in argv, *argc adjusted (waybillctl's words). On CONFIG_BAD err names the setting. */
-enum config_result config_load(struct config *config, enum config_user user, int *argc, char **argv, struct error *err)
-    MUST_USE;
+enum config_result config_load(struct config *config, enum config_user user, int *argc, char **argv,
+                               struct error *err) MUST_USE;
 void config_free(struct config *config); /* wipes secrets */
 
 /* The list of this executable's settings with units and defaults, as --help prints it. */

@@ -74,8 +74,8 @@ bool crypto_ed25519_verify(struct slice public_key, struct slice message, struct
 {
     if (public_key.len != CRYPTO_ED25519_KEY_BYTES || signature.len != CRYPTO_ED25519_SIGNATURE_BYTES)
         return false;
-    EVP_PKEY *key = EVP_PKEY_new_raw_public_key(EVP_PKEY_ED25519, NULL, (const unsigned char *)public_key.base,
-                                                public_key.len);
+    EVP_PKEY *key =
+        EVP_PKEY_new_raw_public_key(EVP_PKEY_ED25519, NULL, (const unsigned char *)public_key.base, public_key.len);
     EVP_MD_CTX *context = EVP_MD_CTX_new();
     bool good = key != NULL && context != NULL && EVP_DigestVerifyInit(context, NULL, NULL, NULL, key) == 1 &&
                 EVP_DigestVerify(context, (const unsigned char *)signature.base, signature.len,
@@ -89,8 +89,7 @@ bool crypto_ed25519_sign(struct slice seed, struct slice message, unsigned char 
 {
     if (seed.len != CRYPTO_ED25519_KEY_BYTES)
         return false;
-    EVP_PKEY *key =
-        EVP_PKEY_new_raw_private_key(EVP_PKEY_ED25519, NULL, (const unsigned char *)seed.base, seed.len);
+    EVP_PKEY *key = EVP_PKEY_new_raw_private_key(EVP_PKEY_ED25519, NULL, (const unsigned char *)seed.base, seed.len);
     EVP_MD_CTX *context = EVP_MD_CTX_new();
     size_t len = CRYPTO_ED25519_SIGNATURE_BYTES;
     bool good = key != NULL && context != NULL && EVP_DigestSignInit(context, NULL, NULL, NULL, key) == 1 &&

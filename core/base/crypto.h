@@ -8,8 +8,8 @@
 #include "base/buf.h"
 #include "base/slice.h"
 
-#define CRYPTO_SHA256_BYTES 32
-#define CRYPTO_ED25519_KEY_BYTES 32
+#define CRYPTO_SHA256_BYTES            32
+#define CRYPTO_ED25519_KEY_BYTES       32
 #define CRYPTO_ED25519_SIGNATURE_BYTES 64
 
 /* HMAC-SHA256 over the parts one after the other. The MAC context is kept per thread and reused. */

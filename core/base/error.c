@@ -21,8 +21,13 @@ void error_prefix(struct error *err, const char *format, ...)
     memcpy(rest, err->text, sizeof rest);
     va_list args;
     va_start(args, format);
-    int n = vsnprintf(err->text, sizeof err->text, format, args);
+    int n = vsnprintf(err->text, sizeof err->text - 2, format, args);
     va_end(args);
-    if (n >= 0 && (size_t)n < sizeof err->text)
-        snprintf(err->text + n, sizeof err->text - (size_t)n, ": %s", rest);
+    size_t at = strlen(err->text);
+    if (n < 0 || (size_t)n != at)
+        return; /* cut: no room for the rest */
+    memcpy(err->text + at, ": ", 2);
+    size_t room = sizeof err->text - at - 3, len = strlen(rest);
+    memcpy(err->text + at + 2, rest, len < room ? len : room);
+    err->text[at + 2 + (len < room ? len : room)] = '\0';
 }

@@ -41,7 +41,7 @@ void json_int(struct json_writer *w, int64_t value);
 void json_double(struct json_writer *w, double value);
 void json_bool(struct json_writer *w, bool value);
 void json_null(struct json_writer *w);
-void json_raw(struct json_writer *w, struct slice json); /* already JSON */
+void json_raw(struct json_writer *w, struct slice json);                           /* already JSON */
 void json_member_text(struct json_writer *w, const char *name, const char *value); /* NULL writes null */
 void json_member_string(struct json_writer *w, const char *name, struct slice value);
 void json_member_int(struct json_writer *w, const char *name, int64_t value);

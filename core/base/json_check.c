@@ -212,7 +212,8 @@ static bool check_open(struct checker *c, char *closers, int *depth, bool *empty
     return closer == ']' || check_name(c);
 }
 
-/* After a value: closes what ends here and takes the comma before the next value. *done when the outermost is closed. */
+/* After a value: closes what ends here and takes the comma before the next value. *done when the outermost is closed.
+ */
 static bool check_after_value(struct checker *c, char *closers, int *depth, bool *done)
 {
     while (*depth > 0) {

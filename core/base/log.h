@@ -21,9 +21,9 @@ struct log_field {
     struct slice text;
 };
 
-#define LOG_S(name, text) ((struct log_field){(name), false, 0, slice_of(text)})
+#define LOG_S(name, text)      ((struct log_field){(name), false, 0, slice_of(text)})
 #define LOG_SLICE(name, slice) ((struct log_field){(name), false, 0, (slice)})
-#define LOG_I(name, value) ((struct log_field){(name), true, (int64_t)(value), {0}})
+#define LOG_I(name, value)     ((struct log_field){(name), true, (int64_t)(value), {0}})
 
 /* Call once, before threads start. service is kept as a pointer. */
 void log_open(const char *service, enum log_level level, enum log_format format);
@@ -33,11 +33,11 @@ void log_write(enum log_level level, const char *message, const struct log_field
 #define LOG_AT(level, message, ...)                                                                                    \
     do {                                                                                                               \
         if (log_enabled(level))                                                                                        \
-            log_write((level), (message), (const struct log_field[]){__VA_ARGS__ __VA_OPT__(, ) {0}});                 \
+            log_write((level), (message), (const struct log_field[]){__VA_ARGS__ __VA_OPT__(, ){0}});                  \
     } while (0)
 #define log_debug(...) LOG_AT(LOG_DEBUG, __VA_ARGS__)
-#define log_info(...) LOG_AT(LOG_INFO, __VA_ARGS__)
-#define log_warn(...) LOG_AT(LOG_WARN, __VA_ARGS__)
+#define log_info(...)  LOG_AT(LOG_INFO, __VA_ARGS__)
+#define log_warn(...)  LOG_AT(LOG_WARN, __VA_ARGS__)
 #define log_error(...) LOG_AT(LOG_ERROR, __VA_ARGS__)
 
 /* For lines that an outage would repeat without end: true at most once in every_ms for this gate, and then *skipped

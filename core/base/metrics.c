@@ -9,7 +9,7 @@
 
 enum metric_kind { METRIC_COUNTER, METRIC_GAUGE, METRIC_HISTOGRAM };
 
-static const int64_t bucket_us[] = {100,    250,    500,    1000,    2500,    5000,    10000,    25000,   50000,
+static const int64_t bucket_us[] = {100,    250,    500,    1000,    2500,    5000,    10000,    25000,    50000,
                                     100000, 250000, 500000, 1000000, 2500000, 5000000, 10000000, 30000000, 60000000};
 #define N_BUCKETS (sizeof bucket_us / sizeof *bucket_us)
 

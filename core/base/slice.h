@@ -12,7 +12,7 @@ struct slice {
 };
 
 /* For printf's "%.*s". */
-#define SLICE_ARG(s) (int)(s).len, (s).base
+#define SLICE_ARG(s)        (int)(s).len, (s).base
 #define SLICE_LITERAL(text) ((struct slice){(text), sizeof(text) - 1})
 
 static inline struct slice slice_of(const char *text)

@@ -29,17 +29,17 @@ struct delivery {
     struct slice key;      /* source/event_id */
     struct slice entry_id; /* in the stream */
     uint32_t partition;
-    uint32_t deliveries;   /* how often this entry was handed out, this time included */
+    uint32_t deliveries;    /* how often this entry was handed out, this time included */
     struct slice malformed; /* not empty: not an envelope, and why. event is then empty but for body and received_at */
 
     /* claim */
     enum claim_state claim;
-    uint32_t attempt;  /* number of the attempt to run now */
-    uint32_t failures; /* charged failures so far in this life (a replay starts a new one) */
-    bool finished_dead;      /* CLAIM_FINISHED: dead rather than succeeded */
-    int64_t wait_ms;         /* CLAIM_WAITING: how long from now */
-    uint32_t next_attempt;   /* CLAIM_WAITING: which attempt it waits for */
-    bool lost;               /* somebody else took it over meanwhile: nothing more may be done with it */
+    uint32_t attempt;      /* number of the attempt to run now */
+    uint32_t failures;     /* charged failures so far in this life (a replay starts a new one) */
+    bool finished_dead;    /* CLAIM_FINISHED: dead rather than succeeded */
+    int64_t wait_ms;       /* CLAIM_WAITING: how long from now */
+    uint32_t next_attempt; /* CLAIM_WAITING: which attempt it waits for */
+    bool lost;             /* somebody else took it over meanwhile: nothing more may be done with it */
 
     /* run */
     struct outcome outcome;

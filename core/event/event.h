@@ -13,12 +13,12 @@
 #include "base/memory.h"
 #include "base/slice.h"
 
-#define EVENT_SOURCE_MAX_BYTES   64  /* [a-z0-9_-], starts with a letter or digit */
-#define EVENT_ID_MAX_BYTES       256 /* UTF-8 without control characters */
-#define EVENT_TYPE_MAX_BYTES     128
-#define EVENT_TIME_MAX_BYTES     64
-#define EVENT_HEADERS_MAX_BYTES  8192
-#define EVENT_KEY_MAX_BYTES      (EVENT_SOURCE_MAX_BYTES + 1 + EVENT_ID_MAX_BYTES)
+#define EVENT_SOURCE_MAX_BYTES  64  /* [a-z0-9_-], starts with a letter or digit */
+#define EVENT_ID_MAX_BYTES      256 /* UTF-8 without control characters */
+#define EVENT_TYPE_MAX_BYTES    128
+#define EVENT_TIME_MAX_BYTES    64
+#define EVENT_HEADERS_MAX_BYTES 8192
+#define EVENT_KEY_MAX_BYTES     (EVENT_SOURCE_MAX_BYTES + 1 + EVENT_ID_MAX_BYTES)
 
 /* All slices are views; whoever made the event says whose memory they are in. */
 struct event {
@@ -53,9 +53,11 @@ struct envelope_field {
 };
 
 /* Fills fields (views into event, numbers printed into arena) and returns how many. */
-size_t envelope_encode(const struct event *event, struct arena *arena, struct envelope_field fields[ENVELOPE_MAX_FIELDS]);
+size_t envelope_encode(const struct event *event, struct arena *arena,
+                       struct envelope_field fields[ENVELOPE_MAX_FIELDS]);
 
-/* Fills event with views into the fields' values. Unknown fields are ignored; a missing or malformed one is an error. */
+/* Fills event with views into the fields' values. Unknown fields are ignored; a missing or malformed one is an error.
+ */
 bool envelope_decode(const struct envelope_field *fields, size_t n, struct event *event, struct error *err) MUST_USE;
 
 #endif

@@ -11,7 +11,8 @@
 enum validation_kind {
     VALIDATION_ACCEPT,
     VALIDATION_REJECT, /* the script's decision, or ours for the sender's fault (bad JSON) */
-    VALIDATION_FAULT,  /* the script broke: error, limit, nonsense returned. Answered 503 (our fault, so the sender retries) */
+    VALIDATION_FAULT,  /* the script broke: error, limit, nonsense returned. Answered 503 (our fault, so the sender
+                          retries) */
 };
 
 struct validation {
@@ -19,17 +20,17 @@ struct validation {
     struct slice event_id, type, occurred_at; /* accept */
     int accept_status;                        /* accept: 202 unless the source says otherwise (2xx) */
     int status;                               /* reject: 400 to 499, never 410 */
-    struct slice code, field, detail;         /* reject; field may be empty. fault: detail is the error with file:line */
-    struct slice reason;                      /* reject: for the log only, may say more than detail; may be empty */
+    struct slice code, field, detail; /* reject; field may be empty. fault: detail is the error with file:line */
+    struct slice reason;              /* reject: for the log only, may say more than detail; may be empty */
 };
 
 /* process.lua */
 enum outcome_kind {
     OUTCOME_SUCCESS,
-    OUTCOME_TRANSIENT,    /* fail.transient */
-    OUTCOME_PERMANENT,    /* fail.permanent */
-    OUTCOME_SNOOZE,       /* not now: burns no attempt */
-    OUTCOME_ERROR,        /* the script threw, or returned nonsense */
+    OUTCOME_TRANSIENT, /* fail.transient */
+    OUTCOME_PERMANENT, /* fail.permanent */
+    OUTCOME_SNOOZE,    /* not now: burns no attempt */
+    OUTCOME_ERROR,     /* the script threw, or returned nonsense */
     OUTCOME_TIME_LIMIT,
     OUTCOME_MEMORY_LIMIT,
 };
@@ -42,7 +43,7 @@ struct effect_write {
 
 /* A message for another Redis stream: added once per event. */
 struct effect_publish {
-    struct slice topic; /* [a-z0-9_.-]{1,64} */
+    struct slice topic;   /* [a-z0-9_.-]{1,64} */
     struct slice payload; /* JSON */
 };
 
@@ -53,9 +54,10 @@ struct outcome {
     size_t n_writes;
     struct effect_publish *publishes;
     size_t n_publishes;
-    struct slice message;    /* failure: human-readable, with file:line for OUTCOME_ERROR */
-    struct slice error_kind; /* failure: short machine word: the script's own, or "error", "time_limit", "memory_limit" */
-    int64_t retry_after_ms;  /* transient: what the other side asked for; -1 when nothing. snooze: how long */
+    struct slice message; /* failure: human-readable, with file:line for OUTCOME_ERROR */
+    struct slice
+        error_kind; /* failure: short machine word: the script's own, or "error", "time_limit", "memory_limit" */
+    int64_t retry_after_ms; /* transient: what the other side asked for; -1 when nothing. snooze: how long */
 };
 
 const char *outcome_name(enum outcome_kind kind); /* "success", "transient", … as in attempt records and metrics */
