@@ -1,0 +1,46 @@
+/* A small blocking HTTP client for waybillctl, over libcurl: one connection kept open, no redirects, bounded answers.
+ */
+#ifndef CTL_HTTP_CLIENT_H
+#define CTL_HTTP_CLIENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/error.h"
+#include "base/slice.h"
+
+struct http_header {
+    const char *name;
+    struct slice value;
+};
+
+struct http_request {
+    const char *method; /* "GET" or "POST" */
+    const char *url;
+    const struct http_header *headers;
+    size_t n_headers;
+    struct slice body; /* POST only */
+    int64_t timeout_ms;
+};
+
+struct http_response {
+    int status;
+    int64_t elapsed_us;
+    int64_t retry_after_s; /* -1: the header was not there */
+    struct buf body;
+};
+
+struct http_client;
+struct http_client *http_client_new(void); /* never NULL */
+void http_client_free(struct http_client *client);
+
+/* false: no answer, and err says why in words for the user. The caller frees response->body in both cases. */
+bool http_client_send(struct http_client *client, const struct http_request *request, struct http_response *response,
+                      struct error *err) MUST_USE;
+
+/* true when url's host is this machine, so that no proxy is asked for it. */
+bool http_is_loopback(const char *url);
+
+#endif
