@@ -1,0 +1,48 @@
+# Waybill's front door. `make` alone lists what there is.
+#
+# Every target that needs Debian packages installs what is missing (tools/deps.sh), so a fresh clone needs only
+# `make run`.
+
+.DEFAULT_GOAL := help
+.PHONY: help deps build run demo test lint fmt clean
+
+C_FILES = $(shell git ls-files '*.c' '*.h')
+
+help: ## list the targets (the default)
+	@echo 'Waybill, a resilient event gateway. Start with `make run`.'
+	@echo
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
+	  printf '  make %-8s %s\n' "$$name" "$$text"; done
+
+deps: ## install the Debian packages that are missing
+	@tools/deps.sh build run test lint
+
+build: ## compile into build/bin/
+	@tools/deps.sh build
+	@test -f build/build.ninja || cmake --preset release --log-level=WARNING
+	@cmake --build --preset release -- --quiet
+
+run: ## install, build and start everything; Ctrl-C stops it
+	@tools/deps.sh build run
+	@$(MAKE) --no-print-directory build
+	@exec python3 tools/run.py --stop-with-parent
+
+demo: ## start a stack of its own, send real events through it and check what happens
+	@tools/deps.sh build run
+	@$(MAKE) --no-print-directory build
+	@exec python3 tools/demo.py
+
+test: ## run every test
+	@tools/deps.sh build run test
+	@exec tools/test.sh
+
+lint: ## check format, scripts and the floors of the house
+	@tools/deps.sh lint
+	@tools/lint.sh
+
+fmt: ## format the C files
+	@tools/deps.sh lint
+	@clang-format -i $(C_FILES)
+
+clean: ## remove what was built (not .run/, which holds the data of `make run`)
+	@rm -rf build

@@ -1,0 +1,73 @@
+#!/bin/sh
+# Installs the Debian packages that are missing. Words choose what for: build, run, test, lint.
+# A machine that has them all is done in some 50 ms and needs neither network nor permission.
+set -eu
+
+build="build-essential cmake ninja-build pkg-config libh2o-evloop-dev libhiredis-dev libmongoc-dev liblua5.4-dev
+       lua-cjson lua-cjson-dev libssl-dev libcurl4-openssl-dev libsqlite3-dev libmicrohttpd-dev libpcre2-dev"
+run="redis-server redis-tools python3 curl"
+test="libcmocka-dev lua-check python3-pytest python3-pymongo python3-redis python3-requests python3-cryptography"
+lint="clang-format lua-check shellcheck"
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+fail() {
+    echo "make deps: $*" >&2
+    exit 1
+}
+
+missing_of() {
+    dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' "$@" 2>/dev/null | sed -n 's/^ii  *//p' | sort -u >"$log"
+    for package in "$@"; do
+        grep -qxF "$package" "$log" || printf '%s ' "$package"
+    done
+}
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then
+        "$@"
+    else
+        sudo "$@"
+    fi
+}
+
+# The server's package would start a Redis of its own; a run level of 1 tells Debian's scripts not to.
+apt() {
+    as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get -y -q -o Dpkg::Use-Pty=0 "$@" >"$log" 2>&1
+}
+
+wanted=""
+for word in "$@"; do
+    case $word in
+    build) wanted="$wanted $build" ;;
+    run) wanted="$wanted $run" ;;
+    test) wanted="$wanted $test" ;;
+    lint) wanted="$wanted $lint" ;;
+    *) fail "'$word' is none of build, run, test, lint" ;;
+    esac
+done
+
+wanted=$(printf '%s' "$wanted" | tr -s ' \n' ' ')
+command -v dpkg-query >/dev/null ||
+    fail "this is no Debian: install the counterparts of these packages yourself:$wanted"
+# shellcheck disable=SC2086 # a list of words
+missing=$(missing_of $wanted)
+[ -n "$missing" ] || exit 0
+
+if [ "$(id -u)" -ne 0 ] && ! command -v sudo >/dev/null; then
+    fail "these packages are missing and only root can install them; run as root: apt-get install $missing"
+fi
+echo "Installing ${missing}..."
+# shellcheck disable=SC2086
+apt install --no-install-recommends $missing && exit 0
+# The lists of packages may be missing or old: once more with fresh ones.
+apt update -o APT::Update::Error-Mode=any || {
+    tail -n 3 "$log" >&2
+    fail "cannot reach the Debian archive (no network or no permission?); when it is there again: apt-get update && apt-get install $missing"
+}
+# shellcheck disable=SC2086
+apt install --no-install-recommends $missing || {
+    tail -n 5 "$log" >&2
+    fail "apt-get could not install these packages; its words are above: $missing"
+}
