@@ -1,4 +1,4 @@
-"""Ends in good order when the run is terminated, so that fixtures can stop what they started; a plain count as the last line."""
+"""A terminated run ends in good order, so that fixtures stop what they started."""
 
 import signal
 import sys

@@ -25,15 +25,17 @@ TEST_SETTINGS = {
 
 
 class Stack:
-    """settings go to every executable on top of TEST_SETTINGS. scripts: a folder of Lua policies, copied, so that a test may edit stack.scripts."""
+    """settings go to every executable on top of TEST_SETTINGS. Without workers the store is not started either, but for
+    start_store. scripts: a folder of Lua policies, copied, so that a test may edit stack.scripts."""
 
-    def __init__(self, folder, settings=None, workers=1, scripts=ROOT / "scripts"):
+    def __init__(self, folder, settings=None, workers=1, scripts=ROOT / "scripts", start_store=None):
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.scripts = self.folder / "scripts"
         shutil.copytree(scripts, self.scripts, dirs_exist_ok=True)
         self.redis = RedisServer(self.folder)
         self.store = Store(self.folder)
+        self._start_store = workers > 0 if start_store is None else start_store
         self.settings = {**TEST_SETTINGS, "WAYBILL_REDIS_URL": self.redis.url, "WAYBILL_MONGO_URL": self.store.url,
                          "WAYBILL_SCRIPTS": self.scripts, **(settings or {})}
         self.ingest = Ingest(self.folder, self.settings)
@@ -58,10 +60,9 @@ class Stack:
 
     def start(self):
         self.redis.start(wait=False)
-        self.store.start(wait=False)
+        if self._start_store:
+            self.store.start()
         self.redis.wait_ready()
-        if not self.store.is_external:
-            self.store.process.wait_ready()
         for service in (self.ingest, *self.workers):
             service.start(wait=False)
         for service in (self.ingest, *self.workers):
@@ -109,7 +110,11 @@ class Stack:
                               timeout=timeout, cwd=ROOT, env=clean_environment(self.ctl_settings() | settings))
 
     def ctl_settings(self):
-        return {**self.settings, "WAYBILL_LISTEN": f"127.0.0.1:{self.ingest.port}"}
+        """The environment in which waybillctl finds this stack."""
+        admin = {"WAYBILL_INGEST_ADMIN": f"127.0.0.1:{self.ingest.admin_port}"}
+        if self.workers:
+            admin["WAYBILL_WORKER_ADMIN"] = f"127.0.0.1:{self.worker.admin_port}"
+        return {**self.settings, **admin, "WAYBILL_LISTEN": f"127.0.0.1:{self.ingest.port}"}
 
     def logs(self, lines=40):
         """The ends of all logs, for a failed test."""

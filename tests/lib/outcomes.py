@@ -1,0 +1,47 @@
+"""What became of an event, according to the store. Events are dicts as make_event makes them, of the demo source."""
+
+from .events import encode, identity
+from .wait import wait_for
+
+
+def attempts(stack, event):
+    """The attempt records, oldest first."""
+    return (stack.store.event(identity(event)) or {}).get("attempts", [])
+
+
+def wait_status(stack, event, status, timeout=10):
+    key = identity(event)
+    wait_for(lambda: stack.store.status(key) == status, timeout, lambda: f"{key} {status}; it is {stack.store.event(key)}")
+    return stack.store.event(key)
+
+
+def wait_succeeded(stack, event, timeout=10):
+    """Waits for success and returns the event's document."""
+    return wait_status(stack, event, "succeeded", timeout)
+
+
+def wait_dead(stack, event, timeout=10):
+    """Waits for the dead letter and returns it."""
+    wait_status(stack, event, "dead", timeout)
+    return stack.store.dead_letters.find_one({"_id": identity(event)})
+
+
+def shipment_of(stack, event):
+    return stack.store.shipments.find_one({"tracking_number": event["data"]["tracking_number"]})
+
+
+def timeline_of(stack, event):
+    """How an event shows in its parcel's timeline: once, when it has succeeded; an empty list when it has not."""
+    shipment = shipment_of(stack, event) or {"timeline": []}
+    return [entry for entry in shipment["timeline"] if entry["event_id"] == event["event_id"]]
+
+
+def check_succeeded_once(stack, event):
+    """One success, its effect applied once, no failure charged, the body as it was sent."""
+    document = stack.store.event(identity(event))
+    assert document and document["status"] == "succeeded", document
+    outcomes = [attempt["outcome"] for attempt in document["attempts"]]
+    assert outcomes == ["success"], document["attempts"]
+    assert document["failures"] == 0
+    assert bytes(document["body"]) == encode(event)
+    assert len(timeline_of(stack, event)) == 1, shipment_of(stack, event)

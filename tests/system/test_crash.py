@@ -1,0 +1,190 @@
+"""Processes that are killed, stopped and stalled while events flow (promises P1, P2, P8)."""
+
+import concurrent.futures
+import time
+
+import pytest
+import requests
+
+from lib import identity, make_event, wait_for
+from lib.outcomes import check_succeeded_once, timeline_of, wait_dead, wait_succeeded
+from lib.traffic import traffic
+from lib.wait import holds_for
+
+LEASE_S = 2.0
+
+
+def slow_event(delay_ms, **fields):
+    return make_event(simulate={"delay_ms": delay_ms}, **fields)
+
+
+def wait_processing(stack, event):
+    wait_for(lambda: stack.store.status(identity(event)) == "processing", 10, "the worker has begun")
+
+
+def test_worker_killed_in_the_middle_of_an_event(make_stack):
+    stack = make_stack()
+    second = stack.add_worker()
+    event = slow_event(900)
+    stack.accept(event)
+    wait_processing(stack, event)
+    stack.worker.kill()
+    began = time.monotonic()
+    second.start()
+    wait_succeeded(stack, event, timeout=LEASE_S * 3 + 2)
+    assert time.monotonic() - began > 0.5
+    check_succeeded_once(stack, event)
+
+
+def test_killed_again_and_again_is_poison(make_stack):
+    """An event that takes its worker with it each time ends as a dead letter, and its neighbour does not."""
+    stack = make_stack({"WAYBILL_DELIVERY_LIMIT": 2})
+    event, neighbour = slow_event(950), make_event()
+    stack.accept(event)
+    claims = set()
+
+    def claimed_again():
+        document = stack.store.event(identity(event)) or {}
+        token = document.get("claim", {}).get("token")
+        return document.get("status") == "dead" or (token and token not in claims and token)
+
+    while (token := wait_for(claimed_again, LEASE_S * 4)) is not True:
+        claims.add(token)
+        stack.worker.kill()
+        if len(claims) == 1:
+            stack.accept(neighbour)
+        assert len(claims) < 6, "it is taken again and again"
+        stack.worker.start()
+    assert len(claims) == 2
+    letter = wait_dead(stack, event)
+    assert letter["reason"] == "poison"
+    assert timeline_of(stack, event) == []
+    wait_succeeded(stack, neighbour)
+    check_succeeded_once(stack, neighbour)
+
+
+def test_ingest_killed_under_traffic(make_stack):
+    stack = make_stack()
+    with traffic(stack) as flow:
+        for _ in range(3):
+            flow.wait_accepted(50)
+            stack.ingest.kill()
+            stack.ingest.start()
+        flow.wait_accepted(50)
+    flow.check_all_succeeded()
+
+
+def test_redis_killed_under_traffic(make_stack):
+    stack = make_stack()
+    with traffic(stack) as flow:
+        for _ in range(2):
+            flow.wait_accepted(50)
+            stack.redis.kill()
+            wait_for(lambda: flow.statuses.get(503), 10, "503 while Redis is away")
+            stack.redis.start()
+        flow.wait_accepted(50)
+    assert set(flow.statuses) <= {202, 503}, flow.statuses
+    flow.check_all_succeeded()
+
+
+@pytest.mark.slow
+def test_workers_killed_under_traffic(make_stack):
+    stack = make_stack(workers=2)
+    with traffic(stack) as flow:
+        for turn in range(4):
+            flow.wait_accepted(60)
+            stack.workers[turn % 2].kill()
+            stack.workers[turn % 2].start()
+    flow.check_all_succeeded()
+
+
+@pytest.mark.slow
+def test_store_killed_under_traffic(make_stack, own_store):
+    stack = make_stack()
+    with traffic(stack) as flow:
+        for _ in range(2):
+            flow.wait_accepted(60)
+            stack.store.kill()
+            flow.wait_accepted(20)
+            stack.store.start()
+    assert set(flow.statuses) == {202}, flow.statuses
+    flow.check_all_succeeded()
+
+
+def test_ingest_stops_gracefully_under_traffic(make_stack):
+    """Every connection that was taken gets a whole answer; what was accepted is there."""
+    stack = make_stack()
+    with traffic(stack) as flow:
+        flow.wait_accepted(100)
+        assert stack.ingest.stop(timeout=10) == 0
+        stack.ingest.start()
+        flow.wait_accepted(50)
+    flow.check_all_succeeded()
+
+
+def test_sigterm_finishes_what_is_in_flight_and_hands_back_the_rest(make_stack):
+    stack = make_stack()
+    second = stack.add_worker()
+    events = [slow_event(400) for _ in range(8)]
+    for event in events:
+        stack.accept(event)
+    wait_for(lambda: stack.store.events.count_documents({"status": "processing"}), 10)
+    began = time.monotonic()
+    assert stack.worker.stop(timeout=10) == 0
+    assert time.monotonic() - began < 4, "it went on instead of handing back"
+    done = stack.store.events.count_documents({"status": "succeeded"})
+    assert done < len(events), "nothing was left to hand back: the test proves nothing"
+    assert stack.redis.stream_length() == len(events) - done
+    second.start()
+    for event in events:
+        wait_succeeded(stack, event, timeout=15)
+        check_succeeded_once(stack, event)
+    assert time.monotonic() - began < 8 * 0.4 + LEASE_S + 3, "it waited for leases to run out"
+
+
+def test_sigterm_again_and_again_burns_nothing(make_stack):
+    """A handed-back event's deliveries are not counted: it never becomes poison by orderly restarts."""
+    stack = make_stack({"WAYBILL_DELIVERY_LIMIT": 2})
+    events = [slow_event(200) for _ in range(12)]
+    for event in events:
+        stack.accept(event)
+    for _ in range(4):
+        wait_for(lambda: stack.store.events.count_documents({"status": "processing"}) or stack.redis.stream_length() == 0, 10)
+        assert stack.worker.stop(timeout=10) == 0
+        stack.worker.start()
+    for event in events:
+        wait_succeeded(stack, event, timeout=15)
+        check_succeeded_once(stack, event)
+
+
+def test_stalled_worker_changes_nothing_when_it_wakes_up(make_stack):
+    stack = make_stack()
+    second = stack.add_worker()
+    event = slow_event(800)
+    stack.accept(event)
+    wait_processing(stack, event)
+    stack.worker.pause()
+    second.start()
+    wait_succeeded(stack, event, timeout=LEASE_S * 3 + 3)
+    before = stack.store.event(identity(event))
+    shipments = list(stack.store.shipments.find())
+    stack.worker.resume()
+    holds_for(lambda: stack.store.event(identity(event)) == before and list(stack.store.shipments.find()) == shipments, 2.0)
+    check_succeeded_once(stack, event)
+    second.stop()
+    later = make_event()
+    stack.accept(later)
+    wait_succeeded(stack, later, timeout=10)  # by the worker that was stalled
+
+
+def test_client_that_leaves_while_redis_is_asked(make_stack):
+    stack = make_stack({"WAYBILL_QUEUE_TIMEOUT_MS": 1000})
+    stack.redis.pause()
+    with concurrent.futures.ThreadPoolExecutor(20) as pool:
+        def leave(_):
+            with pytest.raises(requests.Timeout):
+                stack.send(make_event(), timeout=0.2)
+        list(pool.map(leave, range(40)))
+    stack.redis.resume()
+    wait_for(lambda: stack.send(make_event()).status_code == 202, 10)
+    assert stack.ingest.stop() == 0

@@ -1,0 +1,151 @@
+"""Reloading scripts: a broken one changes nothing, a good one is taken without dropping a request (promise P6)."""
+
+import signal
+
+import pytest
+
+from lib import make_event, wait_for
+from lib.outcomes import attempts, wait_succeeded
+from lib.traffic import traffic
+
+BROKEN = "local a = 1\nreturn function(\n"
+
+
+@pytest.fixture(params=["ingest", "worker"])
+def service(request, stack):
+    return getattr(stack, request.param)
+
+
+SCRIPT = {"ingest": "validate.lua", "worker1": "process.lua"}
+
+
+@pytest.fixture
+def script(stack, service):
+    """The service's main script; as it was before, afterwards."""
+    path = stack.scripts / SCRIPT[service.name]
+    text = path.read_text()
+    yield path
+    path.write_text(text)
+    answer = service.reload()
+    assert answer.status_code == 200, answer.text
+
+
+def scripts_of(service):
+    status = service.status()["scripts"]
+    return status["generation"], status["hash"]
+
+
+@pytest.mark.parametrize("how", ["signal", "admin"])
+@pytest.mark.parametrize("text", [BROKEN, "local a = 1\nerror('on purpose')", "local a = 1\nlocal b = nil .. a"], ids=["syntax", "throws", "run time"])
+def test_broken_script_changes_nothing(stack, service, script, text, how):
+    before = scripts_of(service)
+    seen = service.log_size()
+    script.write_text(text)
+    if how == "signal":
+        service.signal(signal.SIGHUP)
+    else:
+        answer = service.reload()
+        assert answer.status_code == 409
+        assert f"{script.name}:" in answer.json()["error"]
+    wait_for(lambda: f"{script.name}:" in service.log()[seen:], 10, "a log line with file and line")
+    line = next(line for line in service.log()[seen:].splitlines() if f"{script.name}:" in line)
+    assert '"level":"error"' in line
+    assert f"{script.name}:2" in line or f"{script.name}:3" in line
+    assert scripts_of(service) == before
+    event = make_event()
+    stack.accept(event)
+    wait_succeeded(stack, event)
+
+
+def test_no_function_changes_nothing(stack, service, script):
+    before = scripts_of(service)
+    script.write_text("return 42")
+    assert service.reload().status_code == 409
+    assert scripts_of(service) == before
+
+
+def test_endless_script_changes_nothing_and_holds_up_nobody(stack, service, script):
+    before = scripts_of(service)
+    seen = service.log_size()
+    script.write_text("while true do end")
+    service.signal(signal.SIGHUP)
+    for _ in range(20):
+        event = make_event()
+        stack.accept(event, timeout=5)
+    wait_succeeded(stack, event)
+    wait_for(lambda: f"{script.name}" in service.log()[seen:], 30)
+    assert scripts_of(service) == before
+
+
+@pytest.mark.parametrize("how", ["signal", "admin"])
+def test_good_script_is_taken(stack, service, script, how):
+    generation, digest = scripts_of(service)
+    script.write_text(script.read_text() + "\n-- changed\n")
+    if how == "signal":
+        service.signal(signal.SIGHUP)
+        wait_for(lambda: scripts_of(service)[0] == generation + 1, 10)
+    else:
+        assert service.reload().json() == {"generation": generation + 1, "hash": scripts_of(service)[1]}
+    assert scripts_of(service)[1] != digest
+    event = make_event()
+    stack.accept(event)
+    wait_succeeded(stack, event)
+    assert attempts(stack, event)[-1]["script_hash"] == stack.worker.status()["scripts"]["hash"]
+
+
+def test_new_rule_is_in_force(make_stack):
+    """A changed rule of both scripts, taken by waybillctl reload."""
+    stack = make_stack()
+    validate = stack.scripts / "validate.lua"
+    process = stack.scripts / "process.lua"
+    validate.write_text('return function() return reject{ status=422, code="closed", field="type", detail="closed for today" } end\n')
+    process.write_text('return function() return fail.permanent("closed") end\n')
+    before = make_event()
+    stack.accept(before)
+    wait_succeeded(stack, before)
+    done = stack.ctl("reload")
+    assert done.returncode == 0, done
+    answer = stack.send(make_event())
+    assert (answer.status_code, answer.json()["code"], answer.json()["field"]) == (422, "closed", "type")
+    assert stack.worker.status()["scripts"]["generation"] == 2
+
+
+def test_reload_by_waybillctl_reports_a_broken_script(stack, service, script):
+    script.write_text(BROKEN)
+    done = stack.ctl("reload")
+    assert done.returncode == 1
+    assert f"{script.name}:" in done.stdout + done.stderr
+
+
+def test_check_finds_what_is_broken(stack, service, script):
+    assert stack.ctl("check").returncode == 0
+    script.write_text(BROKEN)
+    done = stack.ctl("check")
+    assert done.returncode == 1
+    assert f"{script.name}:" in done.stdout + done.stderr
+
+
+def test_reload_under_traffic_drops_nothing(make_stack):
+    stack = make_stack()
+    with traffic(stack) as flow:
+        for turn in range(10):
+            flow.wait_accepted(20)
+            for name in ("validate.lua", "process.lua"):
+                path = stack.scripts / name
+                path.write_text(path.read_text() + f"\n-- turn {turn}\n")
+            for service in (stack.ingest, stack.worker):
+                service.signal(signal.SIGHUP)
+            wait_for(lambda: scripts_of(stack.ingest)[0] == turn + 2 and scripts_of(stack.worker)[0] == turn + 2, 10)
+    assert set(flow.statuses) == {202}, flow.statuses
+    flow.check_all_succeeded()
+    hashes = {attempt["script_hash"] for event in flow.accepted for attempt in attempts(stack, event)}
+    assert len(hashes) > 3
+
+
+def test_many_signals_at_once(stack, service):
+    for _ in range(50):
+        service.signal(signal.SIGHUP)
+    event = make_event()
+    stack.accept(event)
+    wait_succeeded(stack, event)
+    assert service.alive
