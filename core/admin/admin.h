@@ -26,6 +26,8 @@ struct admin_service {
 struct admin;
 /* Listens on "host:port" and serves. NULL: err says why. service is copied. */
 struct admin *admin_start(const char *listen, const struct admin_service *service, struct error *err);
+/* host:port, with the port that was chosen for port 0. */
+const char *admin_address(const struct admin *admin);
 void admin_stop(struct admin *admin); /* NULL is allowed */
 
 #endif

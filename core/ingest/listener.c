@@ -1,0 +1,274 @@
+#include "ingest/listener.h"
+
+#include <errno.h>
+#include <h2o.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/memory.h"
+
+#define ACCEPTS_A_TURN   32  /* fairness towards the connections that are already there */
+#define ACCEPT_PAUSE_MS  100 /* when the system has no descriptor left: polling on would spin */
+#define LINGER_MS        2000
+#define LINGER_MAX_BYTES (64u << 20)
+
+/* The library answers a malformed request line by itself, with at least so many bytes and without telling anybody. */
+#define SILENT_ANSWER_MIN_BYTES 100
+
+struct connection {
+    struct connection *next, *prev;
+    struct listener *listener;
+    h2o_socket_t *socket;
+    bool busy;             /* a request is being answered */
+    int linger_fd;         /* -1, or a duplicate that keeps the connection open when the library closes it */
+    size_t answered_bytes; /* written up to the end of the last answer that we know of */
+};
+
+struct listener {
+    struct listener_options options;
+    h2o_accept_ctx_t accept;
+    h2o_socket_t *socket; /* NULL while not accepting for good */
+    void *pause;          /* timer */
+    bool paused;
+    struct connection *connections; /* open; a list without order */
+    struct lingering *lingers;
+    size_t n; /* connections and lingers */
+    struct log_gate gate;
+};
+
+/* What is left of a connection whose answer is sent and whose input is thrown away. */
+struct lingering {
+    struct lingering *next, *prev;
+    struct listener *listener;
+    void *watch, *timer;
+    int fd;
+    size_t discarded;
+};
+
+static void on_acceptable(h2o_socket_t *socket, const char *err);
+
+static void update_accepting(struct listener *listener)
+{
+    if (listener->socket == NULL)
+        return;
+    bool wanted = !listener->paused && listener->n < listener->options.max_connections;
+    if (wanted && !h2o_socket_is_reading(listener->socket))
+        h2o_socket_read_start(listener->socket, on_acceptable);
+    else if (!wanted && h2o_socket_is_reading(listener->socket))
+        h2o_socket_read_stop(listener->socket);
+}
+
+static void add_count(struct listener *listener, int by)
+{
+    listener->n = by > 0 ? listener->n + 1 : listener->n - 1;
+    metric_add(listener->options.measures->connections, by);
+    update_accepting(listener);
+}
+
+/* ---- lingering ---- */
+
+static void linger_end(struct lingering *linger)
+{
+    struct listener *listener = linger->listener;
+    struct loop_io io = loop_h2o_io(listener->options.loop);
+    if (linger->prev != NULL)
+        linger->prev->next = linger->next;
+    else
+        listener->lingers = linger->next;
+    if (linger->next != NULL)
+        linger->next->prev = linger->prev;
+    io.release(linger->watch);
+    io.timer_free(linger->timer);
+    free(linger);
+    add_count(listener, -1);
+}
+
+static void linger_on_time(void *arg)
+{
+    linger_end(arg);
+}
+
+static void linger_on_event(void *arg, bool readable, bool writable)
+{
+    (void)readable;
+    (void)writable;
+    struct lingering *linger = arg;
+    char scrap[65536];
+    ssize_t got = recv(linger->fd, scrap, sizeof scrap, MSG_DONTWAIT);
+    if (got > 0)
+        linger->discarded += (size_t)got;
+    bool over = got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR);
+    if (over || linger->discarded > LINGER_MAX_BYTES)
+        linger_end(linger);
+}
+
+static void linger_start(struct listener *listener, int fd)
+{
+    struct loop_io io = loop_h2o_io(listener->options.loop);
+    struct lingering *linger = memory_alloc(sizeof *linger);
+    *linger = (struct lingering){.next = listener->lingers, .listener = listener, .fd = fd};
+    if (linger->next != NULL)
+        linger->next->prev = linger;
+    listener->lingers = linger;
+    shutdown(fd, SHUT_WR);
+    linger->watch = io.watch(io.loop, fd, linger_on_event, linger);
+    linger->timer = io.timer_new(io.loop, linger_on_time, linger);
+    io.timer_set(linger->timer, LINGER_MS);
+    io.want_read(linger->watch);
+    add_count(listener, +1);
+}
+
+/* ---- connections ---- */
+
+static void on_close(void *arg)
+{
+    struct connection *connection = arg;
+    struct listener *listener = connection->listener;
+    /* The socket's struct lives until the end of the turn. */
+    if (connection->socket->bytes_written - connection->answered_bytes >= SILENT_ANSWER_MIN_BYTES)
+        measures_count(listener->options.measures, SLICE_LITERAL("bad_framing"));
+    if (connection->prev != NULL)
+        connection->prev->next = connection->next;
+    else
+        listener->connections = connection->next;
+    if (connection->next != NULL)
+        connection->next->prev = connection->prev;
+    if (connection->linger_fd >= 0)
+        linger_start(listener, connection->linger_fd);
+    free(connection);
+    add_count(listener, -1);
+}
+
+static void open_connection(struct listener *listener, h2o_socket_t *socket)
+{
+    struct connection *connection = memory_alloc(sizeof *connection);
+    *connection =
+        (struct connection){.next = listener->connections, .listener = listener, .socket = socket, .linger_fd = -1};
+    if (connection->next != NULL)
+        connection->next->prev = connection;
+    listener->connections = connection;
+    socket->on_close.cb = on_close;
+    socket->on_close.data = connection;
+    add_count(listener, +1);
+    h2o_accept(&listener->accept, socket);
+}
+
+static void on_pause_over(void *arg)
+{
+    struct listener *listener = arg;
+    listener->paused = false;
+    update_accepting(listener);
+}
+
+static void pause_accepting(struct listener *listener, int error)
+{
+    uint64_t skipped;
+    if (log_gate_open(&listener->gate, 5000, &skipped))
+        log_warn("cannot accept connections", LOG_S("error", strerror(error)), LOG_I("skipped", skipped));
+    listener->paused = true;
+    loop_h2o_timer_set(listener->pause, ACCEPT_PAUSE_MS);
+    update_accepting(listener);
+}
+
+static void on_acceptable(h2o_socket_t *socket, const char *err)
+{
+    (void)err;
+    struct listener *listener = socket->data;
+    for (int i = 0; i < ACCEPTS_A_TURN && listener->n < listener->options.max_connections; i++) {
+        h2o_socket_t *accepted = h2o_evloop_socket_accept(socket);
+        if (accepted != NULL) {
+            open_connection(listener, accepted);
+            continue;
+        }
+        if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+            pause_accepting(listener, errno);
+        return;
+    }
+}
+
+struct listener *listener_new(const struct listener_options *options)
+{
+    int fd = dup(options->fd);
+    if (fd < 0)
+        return NULL;
+    struct listener *listener = memory_alloc(sizeof *listener);
+    listener->options = *options;
+    listener->accept = (h2o_accept_ctx_t){
+        .ctx = options->context, .hosts = options->context->globalconf->hosts, .ssl_ctx = options->tls};
+    listener->pause = loop_h2o_timer_new(options->loop, on_pause_over, listener);
+    listener->socket = h2o_evloop_socket_create(options->context->loop, fd, H2O_SOCKET_FLAG_DONT_READ);
+    listener->socket->data = listener;
+    update_accepting(listener);
+    return listener;
+}
+
+static void stop_accepting(struct listener *listener)
+{
+    if (listener->socket == NULL)
+        return;
+    h2o_socket_read_stop(listener->socket);
+    h2o_socket_close(listener->socket);
+    listener->socket = NULL;
+}
+
+void listener_free(struct listener *listener)
+{
+    if (listener == NULL)
+        return;
+    stop_accepting(listener);
+    loop_h2o_timer_free(listener->pause);
+    free(listener);
+}
+
+size_t listener_connections(const struct listener *listener)
+{
+    return listener->n;
+}
+
+/* The library has no call to close an idle connection. When reading ends it does so itself, and what the kernel
+ * already has of a request is still read and answered. */
+void listener_drain(struct listener *listener)
+{
+    stop_accepting(listener);
+    for (struct connection *c = listener->connections; c != NULL; c = c->next) {
+        if (!c->busy && (c->socket->input == NULL || c->socket->input->size == 0))
+            shutdown(h2o_socket_get_fd(c->socket), SHUT_RD);
+    }
+}
+
+void listener_cut(struct listener *listener)
+{
+    for (struct connection *c = listener->connections; c != NULL; c = c->next)
+        shutdown(h2o_socket_get_fd(c->socket), SHUT_RDWR);
+    while (listener->lingers != NULL)
+        linger_end(listener->lingers);
+}
+
+struct connection *connection_of(h2o_socket_t *socket)
+{
+    return socket->on_close.data;
+}
+
+void connection_begins_request(struct connection *connection)
+{
+    connection->busy = true;
+}
+
+void connection_ends_request(struct connection *connection)
+{
+    connection->busy = false;
+    connection->answered_bytes = connection->socket->bytes_written;
+}
+
+bool connection_is_busy(const struct connection *connection)
+{
+    return connection->busy;
+}
+
+void connection_lingers(struct connection *connection)
+{
+    if (connection->linger_fd < 0)
+        connection->linger_fd = dup(h2o_socket_get_fd(connection->socket));
+}

@@ -1,0 +1,53 @@
+/* One loop thread of ingest: an event loop with its HTTP context, listener, queue adder and policy. Everything in it
+ * belongs to its thread; other threads use only the calls below. */
+#ifndef INGEST_LOOP_H
+#define INGEST_LOOP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/config.h"
+#include "ingest/http.h"
+#include "ingest/rate.h"
+#include "policy/policy.h"
+
+struct ssl_ctx_st;
+
+struct loop_options {
+    const struct config *config;
+    struct http *http;
+    struct rate *rate;
+    struct measures *measures;
+    struct ssl_ctx_st *tls; /* NULL: plain HTTP */
+    int listen_fd;
+    size_t max_connections; /* of this thread */
+};
+
+/* The library's configuration for loops. */
+struct http *loop_http_new(const struct config *config, struct measures *measures);
+
+struct loop;
+
+/* Starts the thread and waits until it serves. policy becomes the loop's on success. NULL: err says why. */
+struct loop *loop_start(const struct loop_options *options, struct policy *policy, struct error *err);
+
+/* Gives the loop a newer policy, which becomes its own; it swaps between two events. */
+void loop_offer_policy(struct loop *loop, struct policy *policy);
+
+struct loop_report {
+    bool ready; /* the queue takes events */
+    int64_t backlog, pending;
+    size_t connections;
+    uint32_t generation;
+    char problem[256]; /* why it is not ready */
+};
+void loop_report(struct loop *loop, struct loop_report *out);
+
+/* Tells the loop to finish what is in flight and to end; returns at once. */
+void loop_drain(struct loop *loop);
+/* Waits for its end. false: connections were left when the time was up. */
+bool loop_wait(struct loop *loop);
+/* After loop_wait. */
+void loop_free(struct loop *loop);
+
+#endif

@@ -1,0 +1,19 @@
+/* The small grammars of a request: its path, media type and trace context. Pure. */
+#ifndef INGEST_SYNTAX_H
+#define INGEST_SYNTAX_H
+
+#include <stdbool.h>
+
+#include "base/slice.h"
+
+/* true when path is exactly /v1/events/{source} with a valid name: no query, no percent-encoding, nothing doubled or
+ * trailing. *source is a view into path. */
+bool syntax_event_path(struct slice path, struct slice *source);
+
+/* application/json or application/…+json, with or without parameters. */
+bool syntax_is_json_type(struct slice content_type);
+
+/* A W3C traceparent (level 2): lower-case hex, not all zero, version not ff; version 00 has exactly four fields. */
+bool syntax_is_traceparent(struct slice value);
+
+#endif
