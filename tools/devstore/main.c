@@ -1,0 +1,78 @@
+/* waybill-devstore: settings, signals, start and stop. */
+#include "wire.h"
+
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+static const char help[] =
+    "waybill-devstore: a small MongoDB stand-in for development and tests; not for production.\n"
+    "\n"
+    "  --listen HOST:PORT  where to listen (default 127.0.0.1:27017; port 0 chooses one and prints it)\n"
+    "  --file PATH         the SQLite file that holds the data (default waybill-devstore.sqlite);\n"
+    "                      :memory: keeps nothing\n"
+    "  --help              this text\n";
+
+static int fail(const char *message)
+{
+    fprintf(stderr, "waybill-devstore: %s\n", message);
+    return 1;
+}
+
+/* SIGTERM and SIGINT are read from a descriptor, so that no handler is needed. */
+static int stop_signals(void)
+{
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &signals, NULL);
+    return signalfd(-1, &signals, SFD_CLOEXEC);
+}
+
+static int serve(const char *address, const char *file)
+{
+    char message[256] = "", name[64];
+    struct server server = {.stop_fd = stop_signals()};
+    struct listener *listener = listener_open(address, message);
+    if (!listener)
+        return fail(message);
+    if (!server_open(&server, file, message)) {
+        listener_close(listener);
+        return fail(message);
+    }
+    listener_name(listener, name);
+    printf("waybill-devstore is for development and tests only, not for production\nlistening on %s\n", name);
+    fflush(stdout);
+    listener_serve(listener, &server);
+    listener_close(listener);
+    server_close(&server);
+    close(server.stop_fd);
+    puts("stopped");
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"listen", required_argument, NULL, 'l'}, {"file", required_argument, NULL, 'f'},
+        {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+    const char *address = "127.0.0.1:27017", *file = "waybill-devstore.sqlite";
+    int option;
+    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        if (option == 'h') {
+            fputs(help, stdout);
+            return 0;
+        }
+        if (option == 'l')
+            address = optarg;
+        else if (option == 'f')
+            file = optarg;
+        else
+            return fail("see --help");
+    }
+    return optind < argc ? fail("takes no arguments but options; see --help") : serve(address, file);
+}

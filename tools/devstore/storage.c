@@ -1,0 +1,554 @@
+/* The SQLite file: statements, group commit, rows. */
+#include "storage.h"
+
+#include "catalog.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    STATEMENT_SLOTS = 1024,
+    STATEMENT_PROBES = 8,
+    GROUP_LIMIT = 64,           /* commands in one commit */
+    CHECKPOINT_PAGES = 8 * 1024 /* of write-ahead log, before it is copied into the file */
+};
+
+static const char *const statements[SQL_COUNT] = {
+    [SQL_BY_ID] = "SELECT r, doc FROM c%lld WHERE k = ?1",
+    [SQL_BY_ROW] = "SELECT r, doc FROM c%lld WHERE r = ?1",
+    [SQL_TABLE] = "SELECT r, doc FROM c%lld WHERE r > ?1 ORDER BY r",
+    [SQL_TABLE_DOWN] = "SELECT r, doc FROM c%lld WHERE r < ?1 ORDER BY r DESC",
+    [SQL_ID_RANGE] = "SELECT r, doc, k FROM c%lld WHERE k >= ?1 AND k < ?2 ORDER BY k",
+    [SQL_ID_RANGE_DOWN] = "SELECT r, doc, k FROM c%lld WHERE k >= ?1 AND k < ?2 ORDER BY k DESC",
+    [SQL_INDEX] = "SELECT r, doc, x.k FROM x%2$lld x CROSS JOIN c%1$lld USING (r) "
+                  "WHERE (x.k, r) > (?1, ?3) AND x.k < ?2 ORDER BY x.k, r",
+    [SQL_INDEX_DOWN] = "SELECT r, doc, x.k FROM x%2$lld x CROSS JOIN c%1$lld USING (r) "
+                       "WHERE (x.k, r) < (?2, ?3) AND x.k >= ?1 ORDER BY x.k DESC, r DESC",
+    [SQL_INDEX_ROWS] = "SELECT r FROM x%2$lld WHERE k >= ?1 AND k < ?2",
+    [SQL_INSERT] = "INSERT INTO c%lld (k, doc) VALUES (?1, ?2)",
+    [SQL_UPDATE] = "UPDATE c%lld SET doc = ?2 WHERE r = ?1",
+    [SQL_DELETE] = "DELETE FROM c%lld WHERE r = ?1",
+    [SQL_INDEX_ADD] = "INSERT OR IGNORE INTO x%2$lld (k, r) VALUES (?1, ?2)",
+    [SQL_INDEX_REMOVE] = "DELETE FROM x%2$lld WHERE k = ?1 AND r = ?2",
+    [SQL_INDEX_PROBE] = "SELECT 1 FROM x%2$lld WHERE k = ?1 AND r <> ?2 LIMIT 1",
+};
+
+struct slot {
+    int64_t collection, index;
+    enum sql sql;
+    sqlite3_stmt *statement;
+};
+
+struct handle {
+    sqlite3 *db;
+    struct store *store;
+    struct handle *next;
+    struct buffer key;
+    struct slot slots[STATEMENT_SLOTS];
+};
+
+/* One SQLite transaction, and the commands that wait for it to be on disk. */
+struct group {
+    size_t members;
+    bool done, broken;
+};
+
+struct store {
+    char path[4096];
+    bool temporary;
+    int lock_fd;
+    struct handle *writer, *readers; /* readers: the idle ones */
+    struct catalog *catalog;
+    pthread_mutex_t write_lock, group_lock, reader_lock;
+    pthread_cond_t group_done, checkpoint_due;
+    atomic_int queued; /* writers that want write_lock */
+    struct group *group;
+    atomic_ullong examined;
+    int log_pages;
+    bool stopping;
+    pthread_t checkpointer;
+};
+
+int64_t clock_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+bool handle_error(struct handle *handle, struct error *error)
+{
+    if (handle == handle->store->writer && handle->store->group)
+        handle->store->group->broken = true; /* SQLite may have rolled back: nobody in the group gets an OK */
+    int code = sqlite3_errcode(handle->db) == SQLITE_FULL ? 14031 : 96;
+    if (strstr(sqlite3_errmsg(handle->db), "no such table"))
+        return error_set(error, 175, "collection or index was dropped while it was read");
+    return error_set(error, code, "storage: %s", sqlite3_errmsg(handle->db));
+}
+
+void *statement_get(struct handle *handle, enum sql sql, int64_t collection, int64_t index, struct error *error)
+{
+    uint64_t hash = ((uint64_t)collection * 31 + (uint64_t)index) * SQL_COUNT + sql;
+    struct slot *victim = NULL;
+    for (unsigned i = 0; i < STATEMENT_PROBES; i++) {
+        struct slot *slot = &handle->slots[(hash + i) % STATEMENT_SLOTS];
+        if (slot->statement && slot->sql == sql && slot->collection == collection && slot->index == index &&
+            !sqlite3_stmt_busy(slot->statement))
+            return slot->statement;
+        if (!victim || (victim->statement && (!slot->statement || sqlite3_stmt_busy(victim->statement))))
+            victim = slot;
+    }
+    char text[256];
+    snprintf(text, sizeof text, statements[sql], (long long)collection, (long long)index);
+    sqlite3_stmt *statement = NULL;
+    if (sqlite3_prepare_v3(handle->db, text, -1, SQLITE_PREPARE_PERSISTENT, &statement, NULL) != SQLITE_OK) {
+        handle_error(handle, error);
+        return NULL;
+    }
+    sqlite3_finalize(victim->statement);
+    *victim = (struct slot){.collection = collection, .index = index, .sql = sql, .statement = statement};
+    return statement;
+}
+
+static bool execute(struct handle *handle, const char *text)
+{
+    return sqlite3_exec(handle->db, text, NULL, NULL, NULL) == SQLITE_OK;
+}
+
+static int note_log_size(void *context, sqlite3 *db, const char *name, int pages)
+{
+    (void)db, (void)name;
+    ((struct store *)context)->log_pages = pages;
+    return SQLITE_OK;
+}
+
+static void handle_close(struct handle *handle)
+{
+    if (!handle)
+        return;
+    for (size_t i = 0; i < STATEMENT_SLOTS; i++)
+        sqlite3_finalize(handle->slots[i].statement);
+    sqlite3_close(handle->db);
+    buffer_free(&handle->key);
+    free(handle);
+}
+
+static struct handle *handle_open(struct store *store, struct error *error)
+{
+    struct handle *handle = memset(allocate(sizeof *handle), 0, sizeof *handle);
+    handle->store = store;
+    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
+    if (sqlite3_open_v2(store->path, &handle->db, flags, NULL) == SQLITE_OK &&
+        sqlite3_busy_timeout(handle->db, 10000) == SQLITE_OK && execute(handle, "PRAGMA journal_mode = WAL") &&
+        execute(handle, store->temporary ? "PRAGMA synchronous = OFF" : "PRAGMA synchronous = FULL") &&
+        execute(handle, "PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -65536; PRAGMA temp_store = MEMORY"))
+        return handle;
+    handle_error(handle, error);
+    handle_close(handle);
+    return NULL;
+}
+
+/* Ends the transaction and wakes who waits for it. Called with write_lock held. */
+static void group_finish(struct store *store)
+{
+    struct group *group = store->group;
+    bool ok = !group->broken && execute(store->writer, "COMMIT");
+    if (!ok)
+        execute(store->writer, "ROLLBACK");
+    store->group = NULL;
+    pthread_mutex_lock(&store->group_lock);
+    group->broken = !ok;
+    group->done = true;
+    pthread_cond_broadcast(&store->group_done);
+    if (store->log_pages > CHECKPOINT_PAGES)
+        pthread_cond_signal(&store->checkpoint_due);
+    pthread_mutex_unlock(&store->group_lock);
+}
+
+/* A group is freed by its last member. */
+static bool group_leave(struct store *store, struct group *group)
+{
+    pthread_mutex_lock(&store->group_lock);
+    while (!group->done)
+        pthread_cond_wait(&store->group_done, &store->group_lock);
+    bool ok = !group->broken, last = --group->members == 0;
+    pthread_mutex_unlock(&store->group_lock);
+    if (last)
+        free(group);
+    return ok;
+}
+
+static void group_begin(struct store *store)
+{
+    store->group = allocate(sizeof *store->group);
+    *store->group = (struct group){.members = 1, .broken = !execute(store->writer, "BEGIN IMMEDIATE")};
+}
+
+struct handle *store_write_begin(struct store *store)
+{
+    atomic_fetch_add(&store->queued, 1);
+    pthread_mutex_lock(&store->write_lock);
+    atomic_fetch_sub(&store->queued, 1);
+    if (store->group)
+        store->group->members++;
+    else
+        group_begin(store);
+    return store->writer;
+}
+
+/* Whoever finds nobody queued behind it commits for all: the queue itself forms the group. */
+bool store_write_end(struct store *store, struct error *error)
+{
+    struct group *group = store->group;
+    if (atomic_load(&store->queued) == 0 || group->members >= GROUP_LIMIT)
+        group_finish(store);
+    pthread_mutex_unlock(&store->write_lock);
+    return group_leave(store, group) || error_set(error, 96, "storage: the write could not be committed");
+}
+
+/* Changes of the catalogue are committed before anybody sees them. */
+bool store_flush(struct handle *writer, struct error *error)
+{
+    struct store *store = writer->store;
+    struct group *group = store->group;
+    group_finish(store);
+    bool ok = group_leave(store, group);
+    group_begin(store);
+    return ok || error_set(error, 96, "storage: %s", sqlite3_errmsg(writer->db));
+}
+
+struct handle *store_read_begin(struct store *store, struct error *error)
+{
+    pthread_mutex_lock(&store->reader_lock);
+    struct handle *handle = store->readers;
+    if (handle)
+        store->readers = handle->next;
+    pthread_mutex_unlock(&store->reader_lock);
+    return handle ? handle : handle_open(store, error);
+}
+
+void store_read_end(struct handle *handle)
+{
+    struct store *store = handle->store;
+    pthread_mutex_lock(&store->reader_lock);
+    handle->next = store->readers;
+    store->readers = handle;
+    pthread_mutex_unlock(&store->reader_lock);
+}
+
+/* Copies most of the log while writers go on, then the rest while they wait, so that the log starts over. */
+static void *checkpoint_loop(void *context)
+{
+    struct store *store = context;
+    struct error error = {0};
+    struct handle *handle = handle_open(store, &error);
+    pthread_mutex_lock(&store->group_lock);
+    while (handle && !store->stopping) {
+        pthread_cond_wait(&store->checkpoint_due, &store->group_lock);
+        pthread_mutex_unlock(&store->group_lock);
+        sqlite3_wal_checkpoint_v2(handle->db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+        pthread_mutex_lock(&store->write_lock);
+        if (store->group)
+            group_finish(store);
+        sqlite3_wal_checkpoint_v2(handle->db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+        pthread_mutex_unlock(&store->write_lock);
+        pthread_mutex_lock(&store->group_lock);
+    }
+    pthread_mutex_unlock(&store->group_lock);
+    handle_close(handle);
+    return NULL;
+}
+
+/* SQLite's own locks would let two servers share a file; their catalogues would then differ. */
+static bool claim_file(struct store *store, const char *path, char message[256])
+{
+    store->lock_fd = -1;
+    if (strcmp(path, ":memory:") == 0) {
+        const char *folder = getenv("TMPDIR");
+        snprintf(store->path, sizeof store->path, "%s/waybill-devstore-XXXXXX", folder && *folder ? folder : "/tmp");
+        store->temporary = true;
+        store->lock_fd = mkstemp(store->path);
+    } else {
+        snprintf(store->path, sizeof store->path, "%s", path);
+        store->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    }
+    if (store->lock_fd < 0)
+        snprintf(message, 256, "cannot write %.150s: %s", store->path, strerror(errno));
+    else if (flock(store->lock_fd, LOCK_EX | LOCK_NB) != 0)
+        snprintf(message, 256, "%.150s is in use by another process", store->path);
+    else
+        return true;
+    return false;
+}
+
+void store_close(struct store *store)
+{
+    if (store->checkpointer) {
+        pthread_mutex_lock(&store->group_lock);
+        store->stopping = true;
+        pthread_cond_signal(&store->checkpoint_due);
+        pthread_mutex_unlock(&store->group_lock);
+        pthread_join(store->checkpointer, NULL);
+    }
+    while (store->readers) {
+        struct handle *next = store->readers->next;
+        handle_close(store->readers);
+        store->readers = next;
+    }
+    handle_close(store->writer);
+    catalog_free(store->catalog);
+    if (store->temporary) {
+        char name[sizeof store->path + 8];
+        for (size_t i = 0; i < 3; i++) {
+            snprintf(name, sizeof name, "%s%s", store->path, i == 0 ? "" : i == 1 ? "-wal" : "-shm");
+            unlink(name);
+        }
+    }
+    if (store->lock_fd >= 0)
+        close(store->lock_fd);
+    free(store);
+}
+
+struct store *store_open(const char *path, char message[256])
+{
+    struct store *store = memset(allocate(sizeof *store), 0, sizeof *store);
+    struct error error = {0};
+    pthread_mutex_init(&store->write_lock, NULL);
+    pthread_mutex_init(&store->group_lock, NULL);
+    pthread_mutex_init(&store->reader_lock, NULL);
+    pthread_cond_init(&store->group_done, NULL);
+    pthread_cond_init(&store->checkpoint_due, NULL);
+    sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+    if (claim_file(store, path, message)) {
+        store->writer = handle_open(store, &error);
+        if (store->writer)
+            sqlite3_wal_hook(store->writer->db, note_log_size, store);
+        store->catalog = store->writer ? catalog_load(store->writer->db, &error) : NULL;
+        if (store->catalog && pthread_create(&store->checkpointer, NULL, checkpoint_loop, store) == 0)
+            return store;
+        snprintf(message, 256, "cannot use %.120s: %.100s", store->path,
+                 error.message[0] ? error.message : "no more threads");
+    }
+    store->checkpointer = 0;
+    store_close(store);
+    return NULL;
+}
+
+uint64_t store_examined(struct store *store)
+{
+    return atomic_load(&store->examined);
+}
+
+void handle_examined(struct handle *handle)
+{
+    atomic_fetch_add_explicit(&handle->store->examined, 1, memory_order_relaxed);
+}
+
+sqlite3 *handle_db(struct handle *handle)
+{
+    return handle->db;
+}
+
+struct catalog *handle_catalog(struct handle *handle)
+{
+    return handle->store->catalog;
+}
+
+struct catalog *store_catalog(struct store *store)
+{
+    return store->catalog;
+}
+
+static bool step_done(struct handle *writer, sqlite3_stmt *statement, struct error *error)
+{
+    int result = sqlite3_step(statement);
+    sqlite3_reset(statement);
+    return result == SQLITE_DONE || handle_error(writer, error);
+}
+
+static bool row_remove(struct handle *writer, struct collection *c, int64_t row, struct error *error)
+{
+    sqlite3_stmt *statement = statement_get(writer, SQL_DELETE, c->id, 0, error);
+    if (!statement)
+        return false;
+    sqlite3_bind_int64(statement, 1, row);
+    return step_done(writer, statement, error);
+}
+
+static bool duplicate(const struct collection *c, const struct index *index, struct value document, struct error *error)
+{
+    struct buffer text = {0}, values = {0}, details = {0};
+    size_t mark = document_open(&values);
+    for (size_t i = 0; i < index->count; i++) {
+        struct buffer found = {0};
+        value_collect(document, index->paths[i], &found);
+        struct value first = *(struct value *)(void *)found.data;
+        if (first.type == BSON_TYPE_EOD)
+            put_null(&values, index->paths[i]);
+        put_value(&values, index->paths[i], first);
+        buffer_free(&found);
+    }
+    document_close(&values, mark);
+    value_print(&text, buffer_document(&values));
+    buffer_byte(&text, 0);
+    put_value(&details, "keyPattern", document_get(index->spec, "key"));
+    put_value(&details, "keyValue", buffer_document(&values));
+    error_set(error, 11000, "E11000 duplicate key error collection: %s index: %s dup key: %s", c->ns, index->name,
+              (char *)text.data);
+    buffer_append(&error->details, details.data, details.size);
+    buffer_free(&details);
+    buffer_free(&values);
+    buffer_free(&text);
+    return false;
+}
+
+/* One entry of a secondary index: add it, remove it, or look for another row's. */
+static bool index_entry(struct handle *writer, enum sql sql, const struct index *index, struct key key, int64_t row,
+                        bool *found, struct error *error)
+{
+    sqlite3_stmt *statement = statement_get(writer, sql, 0, index->id, error);
+    if (!statement)
+        return false;
+    sqlite3_bind_blob64(statement, 1, key.data, key.size, SQLITE_STATIC);
+    sqlite3_bind_int64(statement, 2, row);
+    if (!found)
+        return step_done(writer, statement, error);
+    *found = sqlite3_step(statement) == SQLITE_ROW;
+    return sqlite3_reset(statement) == SQLITE_OK || handle_error(writer, error);
+}
+
+static bool index_move(struct handle *writer, struct index *index, const struct keys *old, const struct keys *new,
+                       int64_t row, struct error *error)
+{
+    if (new->count > 1 && !atomic_load(&index->multikey) && !index_set_multikey(writer, index, error))
+        return false;
+    for (size_t i = 0; i < old->count; i++)
+        if (!index_entry(writer, SQL_INDEX_REMOVE, index, old->list[i], row, NULL, error))
+            return false;
+    for (size_t i = 0; i < new->count; i++)
+        if (!index_entry(writer, SQL_INDEX_ADD, index, new->list[i], row, NULL, error))
+            return false;
+    return true;
+}
+
+static bool index_check(struct handle *writer, const struct collection *c, struct index *index, const struct keys *keys,
+                        int64_t row, struct value document, struct error *error)
+{
+    for (size_t i = 0; index->unique && i < keys->count; i++) {
+        bool taken = false;
+        if (!index_entry(writer, SQL_INDEX_PROBE, index, keys->list[i], row, &taken, error))
+            return false;
+        if (taken)
+            return duplicate(c, index, document, error);
+    }
+    return true;
+}
+
+/* Moves a row in all secondary indexes; old or changed may be missing. Checks all of them before it writes to one. */
+static bool indexes_move(struct handle *writer, struct collection *c, int64_t row, struct value old,
+                         struct value changed, struct error *error)
+{
+    bool ok = true;
+    struct arena arena = {0};
+    for (int pass = 0; ok && pass < 2; pass++)
+        for (struct index *index = c->indexes->next; ok && index; index = index->next) {
+            struct keys before = {0}, after = {0};
+            ok = (!old.type || index_keys(index, old, &arena, &before, error)) &&
+                 (!changed.type || index_keys(index, changed, &arena, &after, error));
+            if (!ok || keys_equal(&before, &after))
+                continue;
+            ok = pass == 0 ? index_check(writer, c, index, &after, row, changed, error)
+                           : index_move(writer, index, &before, &after, row, error);
+        }
+    arena_free(&arena);
+    return ok;
+}
+
+bool index_fill(struct handle *writer, struct collection *c, struct index *index, int64_t row, struct value document,
+                struct error *error)
+{
+    struct arena arena = {0};
+    struct keys none = {0}, keys = {0};
+    bool ok = index_keys(index, document, &arena, &keys, error) &&
+              index_check(writer, c, index, &keys, row, document, error) &&
+              index_move(writer, index, &none, &keys, row, error);
+    arena_free(&arena);
+    return ok;
+}
+
+bool row_insert(struct handle *writer, struct collection *c, struct value document, struct error *error)
+{
+    sqlite3_stmt *statement = statement_get(writer, SQL_INSERT, c->id, 0, error);
+    if (!statement)
+        return false;
+    writer->key.size = 0;
+    key_append(&writer->key, document_get(document, "_id"), false);
+    sqlite3_bind_blob64(statement, 1, writer->key.data, writer->key.size, SQLITE_STATIC);
+    sqlite3_bind_blob64(statement, 2, document.data, document.size, SQLITE_STATIC);
+    int result = sqlite3_step(statement);
+    sqlite3_reset(statement);
+    if (result == SQLITE_CONSTRAINT)
+        return duplicate(c, c->indexes, document, error);
+    if (result != SQLITE_DONE)
+        return handle_error(writer, error);
+    if (!c->indexes->next)
+        return true;
+    int64_t row = sqlite3_last_insert_rowid(writer->db);
+    struct error ignored = {0};
+    return indexes_move(writer, c, row, (struct value){0}, document, error) ||
+           (row_remove(writer, c, row, &ignored) && false);
+}
+
+bool row_update(struct handle *writer, struct collection *c, int64_t row, struct value old, struct value changed,
+                struct error *error)
+{
+    if (c->indexes->next && !indexes_move(writer, c, row, old, changed, error))
+        return false;
+    sqlite3_stmt *statement = statement_get(writer, SQL_UPDATE, c->id, 0, error);
+    if (!statement)
+        return false;
+    sqlite3_bind_int64(statement, 1, row);
+    sqlite3_bind_blob64(statement, 2, changed.data, changed.size, SQLITE_STATIC);
+    return step_done(writer, statement, error);
+}
+
+bool row_delete(struct handle *writer, struct collection *c, int64_t row, struct value old, struct error *error)
+{
+    if (c->indexes->next && !indexes_move(writer, c, row, old, (struct value){0}, error))
+        return false;
+    return row_remove(writer, c, row, error);
+}
+
+bool row_get(struct handle *handle, struct collection *c, int64_t row, struct buffer *document)
+{
+    struct error ignored = {0};
+    sqlite3_stmt *statement = statement_get(handle, SQL_BY_ROW, c->id, 0, &ignored);
+    if (!statement)
+        return false;
+    sqlite3_bind_int64(statement, 1, row);
+    document->size = 0;
+    if (sqlite3_step(statement) == SQLITE_ROW)
+        buffer_append(document, sqlite3_column_blob(statement, 1), (size_t)sqlite3_column_bytes(statement, 1));
+    sqlite3_reset(statement);
+    return document->size > 0;
+}
+
+int64_t collection_count(struct handle *handle, struct collection *c)
+{
+    char text[64];
+    sqlite3_stmt *statement;
+    snprintf(text, sizeof text, "SELECT count(*) FROM c%lld", (long long)c->id);
+    if (sqlite3_prepare_v2(handle->db, text, -1, &statement, NULL) != SQLITE_OK)
+        return 0;
+    int64_t count = sqlite3_step(statement) == SQLITE_ROW ? sqlite3_column_int64(statement, 0) : 0;
+    sqlite3_finalize(statement);
+    return count;
+}
