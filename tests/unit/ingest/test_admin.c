@@ -1,0 +1,172 @@
+/* The admin listener over real sockets: each endpoint, what else is asked, a port in use. */
+#include "../check.h"
+
+#include <stdio.h>
+
+#include <arpa/inet.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "admin/admin.h"
+#include "base/address.h"
+
+struct fake {
+    bool is_ready, may_reload;
+    int reloads;
+};
+
+static bool on_ready(void *arg, struct buf *out)
+{
+    buf_add_text(out, "queue: fine\n");
+    return ((struct fake *)arg)->is_ready;
+}
+
+static void on_status(void *arg, struct buf *out)
+{
+    (void)arg;
+    buf_add_text(out, "{\"version\":\"1\"}");
+}
+
+static bool on_reload(void *arg, struct buf *out, struct error *err)
+{
+    struct fake *fake = arg;
+    fake->reloads++;
+    if (!fake->may_reload) {
+        error_set(err, "validate.lua:3: \"oops\"");
+        return false;
+    }
+    buf_add_text(out, "{\"generation\":2}");
+    return true;
+}
+
+struct fixture {
+    struct fake fake;
+    struct metrics *metrics;
+    struct admin *admin;
+    char answer[8192];
+};
+
+static int set_up(void **state)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+    struct error err;
+    f->fake = (struct fake){true, true, 0};
+    f->metrics = metrics_new();
+    metric_add(metrics_counter(f->metrics, "waybill_test_total", NULL, "A test."), 7);
+    struct admin_service service = {
+        .arg = &f->fake, .ready = on_ready, .status = on_status, .reload = on_reload, .metrics = f->metrics};
+    f->admin = admin_start("127.0.0.1:0", &service, &err);
+    *state = f;
+    return f->admin == NULL;
+}
+
+static int tear_down(void **state)
+{
+    struct fixture *f = *state;
+    admin_stop(f->admin);
+    metrics_free(f->metrics);
+    free(f);
+    return 0;
+}
+
+/* The whole answer to one request. */
+static const char *ask(struct fixture *f, const char *method, const char *path)
+{
+    struct address address;
+    struct error err;
+    assert_true(address_parse(admin_address(f->admin), &address, &err));
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(address.port)};
+    inet_pton(AF_INET, address.host, &to.sin_addr);
+    assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
+    char request[256];
+    int len = snprintf(request, sizeof request,
+                       "%s %s HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}", method, path);
+    assert_int_equal(write(fd, request, (size_t)len), len);
+    size_t got = 0;
+    ssize_t n;
+    while ((n = read(fd, f->answer + got, sizeof f->answer - 1 - got)) > 0)
+        got += (size_t)n;
+    f->answer[got] = '\0';
+    close(fd);
+    return f->answer;
+}
+
+static void assert_answer(struct fixture *f, const char *method, const char *path, int status, const char *part)
+{
+    char start[32];
+    const char *answer = ask(f, method, path);
+    snprintf(start, sizeof start, "HTTP/1.1 %d ", status);
+    if (strncmp(answer, start, strlen(start)) != 0 || strstr(answer, part) == NULL)
+        fail_msg("%s %s: expected %d with '%s', got:\n%s", method, path, status, part, answer);
+}
+
+static void endpoints(void **state)
+{
+    struct fixture *f = *state;
+    assert_answer(f, "GET", "/livez", 200, "\r\n\r\nok");
+    assert_answer(f, "GET", "/readyz", 200, "queue: fine\n");
+    assert_answer(f, "GET", "/status", 200, "{\"version\":\"1\"}");
+    assert_answer(f, "GET", "/metrics", 200, "waybill_test_total 7\n");
+    assert_answer(f, "GET", "/metrics", 200, "text/plain; version=0.0.4");
+}
+
+static void not_ready_is_503(void **state)
+{
+    struct fixture *f = *state;
+    f->fake.is_ready = false;
+    assert_answer(f, "GET", "/readyz", 503, "queue: fine\n");
+    assert_answer(f, "GET", "/livez", 200, "ok");
+}
+
+static void head_has_no_body(void **state)
+{
+    struct fixture *f = *state;
+    assert_answer(f, "HEAD", "/readyz", 200, "Content-Length: 12");
+    assert_null(strstr(f->answer, "queue: fine"));
+}
+
+static void reload(void **state)
+{
+    struct fixture *f = *state;
+    assert_answer(f, "POST", "/reload", 200, "{\"generation\":2}");
+    f->fake.may_reload = false;
+    assert_answer(f, "POST", "/reload", 409, "{\"error\":\"validate.lua:3: \\\"oops\\\"\"}");
+    assert_int_equal(f->fake.reloads, 2);
+}
+
+static void anything_else(void **state)
+{
+    struct fixture *f = *state;
+    assert_answer(f, "GET", "/", 404, "not found");
+    assert_answer(f, "GET", "/metrics/", 404, "not found");
+    assert_answer(f, "POST", "/livez", 405, "Allow: GET, HEAD");
+    assert_answer(f, "GET", "/reload", 405, "Allow: POST");
+    assert_answer(f, "DELETE", "/status", 405, "Allow: GET, HEAD");
+    assert_int_equal(f->fake.reloads, 0);
+}
+
+static void a_port_in_use_is_said(void **state)
+{
+    struct fixture *f = *state;
+    struct error err;
+    struct admin_service service = {.ready = on_ready, .status = on_status, .metrics = f->metrics};
+    assert_null(admin_start(admin_address(f->admin), &service, &err));
+    assert_non_null(strstr(err.text, "in use"));
+    assert_non_null(strstr(err.text, admin_address(f->admin)));
+    assert_null(admin_start("nonsense", &service, &err));
+    assert_non_null(strstr(err.text, "nonsense"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(endpoints, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(not_ready_is_503, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(head_has_no_body, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(reload, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(anything_else, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_port_in_use_is_said, set_up, tear_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
