@@ -7,6 +7,9 @@
 .PHONY: help deps build run demo test lint fmt clean
 
 C_FILES = $(shell git ls-files '*.c' '*.h')
+PYTHON = /usr/bin/python3
+# What `make deps` installs for; `make deps DEPS=build` is enough to compile.
+DEPS = build run test lint
 
 help: ## list the targets (the default)
 	@echo 'Waybill, a resilient event gateway. Start with `make run`.'
@@ -15,7 +18,7 @@ help: ## list the targets (the default)
 	  printf '  make %-8s %s\n' "$$name" "$$text"; done
 
 deps: ## install the Debian packages that are missing
-	@tools/deps.sh build run test lint
+	@tools/deps.sh $(DEPS)
 
 build: ## compile into build/bin/
 	@tools/deps.sh build
@@ -25,16 +28,16 @@ build: ## compile into build/bin/
 run: ## install, build and start everything; Ctrl-C stops it
 	@tools/deps.sh build run
 	@$(MAKE) --no-print-directory build
-	@exec python3 tools/run.py --stop-with-parent
+	@exec $(PYTHON) tools/run.py --stop-with-parent
 
 demo: ## start a stack of its own, send real events through it and check what happens
 	@tools/deps.sh build run
 	@$(MAKE) --no-print-directory build
-	@exec python3 tools/demo.py
+	@exec $(PYTHON) tools/demo.py
 
 test: ## run every test
 	@tools/deps.sh build run test
-	@exec tools/test.sh
+	@exec $(PYTHON) tools/test.py
 
 lint: ## check format, scripts and the floors of the house
 	@tools/deps.sh lint

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs the Debian packages that are missing. Words choose what for: build, run, test, lint.
+# Installs the Debian packages that are missing. Words choose what for: build, run, test, lint,
+# model, all.
 # A machine that has them all is done in some 50 ms and needs neither network nor permission.
 set -eu
 
@@ -8,6 +9,7 @@ build="build-essential cmake ninja-build pkg-config libh2o-evloop-dev libhiredis
 run="redis-server redis-tools python3 curl"
 test="libcmocka-dev lua-check python3-pytest python3-pymongo python3-redis python3-requests python3-cryptography"
 lint="clang-format lua-check shellcheck"
+model="spin gcc"
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
@@ -44,7 +46,9 @@ for word in "$@"; do
     run) wanted="$wanted $run" ;;
     test) wanted="$wanted $test" ;;
     lint) wanted="$wanted $lint" ;;
-    *) fail "'$word' is none of build, run, test, lint" ;;
+    model) wanted="$wanted $model" ;;
+    all) wanted="$wanted $build $run $test $lint $model" ;;
+    *) fail "'$word' is none of build, run, test, lint, model, all" ;;
     esac
 done
 
