@@ -12,7 +12,8 @@
 
 enum queue_result {
     QUEUE_OK,
-    QUEUE_UNAVAILABLE, /* away, too slow, LOADING, READONLY, OOM, MISCONF, …: what was asked may or may not have happened; ask again later */
+    QUEUE_UNAVAILABLE, /* away, too slow, LOADING, READONLY, OOM, MISCONF, …: what was asked may or may not have
+                          happened; ask again later */
     QUEUE_REFUSED,     /* a mistake of ours or of the settings (wrong password, wrong type of key): err says what */
 };
 
@@ -56,7 +57,8 @@ enum queue_result queue_promote(struct queue *queue, size_t *moved, int64_t *nex
 /* A sign of life for each delivery that is not lost yet; sets lost on those that another consumer has now. */
 enum queue_result queue_keep(struct queue *queue, struct delivery *deliveries, size_t n, struct error *err) MUST_USE;
 /* Hands back untouched what is not lost: at once available to reclaim, and this delivery is not counted. */
-enum queue_result queue_hand_back(struct queue *queue, const struct delivery *deliveries, size_t n, struct error *err) MUST_USE;
+enum queue_result queue_hand_back(struct queue *queue, const struct delivery *deliveries, size_t n,
+                                  struct error *err) MUST_USE;
 
 /* What settling does with one entry. */
 enum settle_kind {
@@ -75,10 +77,11 @@ struct settlement {
     struct slice reason;   /* dead */
 };
 /* One pipelined round trip. An entry that is gone already changes nothing, so settling again is harmless. */
-enum queue_result queue_settle(struct queue *queue, const struct settlement *settlements, size_t n, struct error *err) MUST_USE;
+enum queue_result queue_settle(struct queue *queue, const struct settlement *settlements, size_t n,
+                               struct error *err) MUST_USE;
 
-/* Puts an event (again) on the stream: for the reconciler and for replay. With a replay, the notices about key in the dead
- * stream go in the same step. */
+/* Puts an event (again) on the stream: for the reconciler and for replay. With a replay, the notices about key in the
+ * dead stream go in the same step. */
 enum queue_result queue_requeue(struct queue *queue, const struct event *event, struct error *err) MUST_USE;
 /* Removes the dead stream's notices about key (its letter was reviewed). */
 enum queue_result queue_forget_dead(struct queue *queue, struct slice key, struct error *err) MUST_USE;
@@ -95,7 +98,8 @@ struct queue_depth {
 };
 enum queue_result queue_measure(struct queue *queue, struct queue_depth *depth, struct error *err) MUST_USE;
 
-/* A sentence when the server's settings could lose or evict events (maxmemory-policy, appendonly, appendfsync); "" when good. */
+/* A sentence when the server's settings could lose or evict events (maxmemory-policy, appendonly, appendfsync); "" when
+ * good. */
 enum queue_result queue_check_durability(struct queue *queue, char *warning, size_t size, struct error *err) MUST_USE;
 
 #endif

@@ -12,7 +12,8 @@
 /* What the adder needs of an event loop. All calls happen on the loop's own thread. */
 struct loop_io {
     void *loop; /* handed to watch and timer_new */
-    /* Watches a connected or connecting socket; on_event(arg, readable, writable). release stops watching and closes fd. */
+    /* Watches a connected or connecting socket; on_event(arg, readable, writable). release stops watching and closes
+     * fd. */
     void *(*watch)(void *loop, int fd, void (*on_event)(void *arg, bool readable, bool writable), void *arg);
     void (*want_read)(void *watch);  /* from now on */
     void (*want_write)(void *watch); /* once */
@@ -24,7 +25,7 @@ struct loop_io {
 
 struct queue_add_options {
     const char *url;
-    int64_t timeout_ms;   /* connecting, and the oldest unanswered command */
+    int64_t timeout_ms; /* connecting, and the oldest unanswered command */
     uint32_t partitions;
     uint32_t ack_replicas; /* wait for so many replicas before an event counts as added */
     int64_t max_backlog;   /* 0: none */
@@ -40,17 +41,19 @@ typedef void (*queue_added)(void *arg, enum add_result result);
 
 struct queue_adder;
 
-struct queue_adder *queue_adder_new(const struct queue_add_options *options, const struct loop_io *io, struct error *err);
+struct queue_adder *queue_adder_new(const struct queue_add_options *options, const struct loop_io *io,
+                                    struct error *err);
 /* Calls back everything pending with ADD_UNAVAILABLE. Not inside a callback. */
 void queue_adder_free(struct queue_adder *adder);
 
-/* Adds the event; everything is copied before this returns. Calls on_added exactly once, later (never inside this call) -
- * unless it returns false: then the queue is not available right now, and nothing was sent. */
+/* Adds the event; everything is copied before this returns. Calls on_added exactly once, later (never inside this call)
+ * - unless it returns false: then the queue is not available right now, and nothing was sent. */
 bool queue_add(struct queue_adder *adder, const struct event *event, queue_added on_added, void *arg) MUST_USE;
 
 bool queue_adder_is_ready(const struct queue_adder *adder);     /* connected and taking writes */
 bool queue_adder_is_full(const struct queue_adder *adder);      /* the backlog is over max_backlog */
-int64_t queue_adder_backlog(const struct queue_adder *adder);   /* as last measured (every 100 ms while connected), plus what was added since; -1 unknown */
+int64_t queue_adder_backlog(const struct queue_adder *adder);   /* as last measured (every 100 ms while connected), plus
+                                                                   what was added since; -1 unknown */
 size_t queue_adder_pending(const struct queue_adder *adder);    /* events sent and not answered */
 uint64_t queue_adder_connects(const struct queue_adder *adder); /* connection attempts so far */
 /* Why it is not ready, as a sentence without secrets; "" when it is. */
