@@ -62,11 +62,11 @@ static size_t print_list(struct arena *arena, const struct json_value *list)
                                     SLICE_LITERAL("ATTEMPTS"), SLICE_LITERAL("REVIEW"), SLICE_LITERAL("ERROR")};
     output_table_add(&table, heading);
     for (const struct json_value *letter = list->first; letter != NULL; letter = letter->next) {
-        const struct slice cells[] = {json_text(json_get(letter, "_id")),
+        const struct slice cells[] = {json_text(json_get(letter, "key")),
                                       age_of(arena, json_get(letter, "died_at")),
                                       json_text(json_get(letter, "reason")),
-                                      json_text(json_get(letter, "attempts")),
-                                      json_text(json_get(letter, "status")),
+                                      json_text(json_get(letter, "attempt")),
+                                      json_text(json_get(json_get(letter, "review"), "status")),
                                       cut(arena, json_text(json_get(json_get(letter, "error"), "message")))};
         output_table_add(&table, cells);
     }
@@ -144,15 +144,15 @@ static const struct flag show_flags[] = {
 
 static void print_letter(struct arena *arena, const char *key, const struct json_value *letter)
 {
-    struct slice status = json_text(json_get(letter, "status"));
     const struct json_value *review = json_get(letter, "review");
+    struct slice status = json_text(json_get(review, "status"));
     printf("%s  %.*s\n", key, SLICE_ARG(status));
     record_line("reason", json_text(json_get(letter, "reason")));
     record_line("error", json_text(json_get(json_get(letter, "error"), "message")));
     record_time(arena, "died", json_get(letter, "died_at"));
     record_line("type", json_text(json_get(letter, "type")));
-    record_time(arena, "received", json_get(letter, "received_at"));
-    record_line("reviewed by", json_text(json_get(review, "who")));
+    record_time(arena, "received", json_get(letter, "first_received_at"));
+    record_line("reviewed by", json_text(json_get(review, "by")));
     record_time(arena, "reviewed", json_get(review, "at"));
     record_line("note", json_text(json_get(review, "note")));
     record_attempts(arena, json_get(letter, "attempts"));
@@ -176,11 +176,13 @@ static enum ctl_exit run_show(struct ctl *ctl, const void *options, int argc, ch
         exit_code =
             backends_store_exit(store_dead_show(backends.client, slice_of(argv[0]), &text, &err), argv[0], &err);
     if (exit_code == CTL_OK) {
-        const struct json_value *letter = o->json ? NULL : json_read(buf_slice(&text), ctl->arena, &err);
-        if (letter != NULL)
-            print_letter(ctl->arena, argv[0], letter);
+        const struct json_value *letter = json_read(buf_slice(&text), ctl->arena, &err);
+        if (letter == NULL)
+            exit_code = ctl_fail(CTL_NOT_GOOD, "the store's record is not JSON: %s", err.text);
+        else if (o->json)
+            record_print_json(letter);
         else
-            output_line(&text);
+            print_letter(ctl->arena, argv[0], letter);
     }
     buf_free(&text);
     backends_close(&backends);

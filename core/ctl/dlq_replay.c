@@ -132,7 +132,7 @@ static size_t add_keys(const struct json_value *page, struct buf *keys)
 {
     size_t n = 0;
     for (const struct json_value *letter = page->first; letter != NULL; letter = letter->next, n++) {
-        buf_add_slice(keys, json_text(json_get(letter, "_id")));
+        buf_add_slice(keys, json_text(json_get(letter, "key")));
         buf_add_char(keys, '\0');
     }
     return n;

@@ -142,33 +142,20 @@ struct slice json_text(const struct json_value *value)
 
 int64_t json_integer(const struct json_value *value, int64_t fallback)
 {
-    if (value != NULL && value->type == JSON_OBJECT && value->first != NULL && value->first->name.len > 7 &&
-        memcmp(value->first->name.base, "$number", 7) == 0)
-        value = value->first;
-    if (value == NULL || (value->type != JSON_NUMBER && value->type != JSON_STRING) || value->text.len > 30)
+    char text[32], *end;
+    if (value == NULL || value->type != JSON_NUMBER || value->text.len >= sizeof text)
         return fallback;
-    char text[32];
     memcpy(text, value->text.base, value->text.len);
     text[value->text.len] = '\0';
-    char *end;
     long long number = strtoll(text, &end, 10);
-    return end == text || *end != '\0' ? fallback : number;
-}
-
-bool json_is_true(const struct json_value *value)
-{
-    return value != NULL && value->type == JSON_BOOL && slice_is(value->text, "true");
+    return *end != '\0' ? fallback : number;
 }
 
 bool json_time_ms(const struct json_value *value, int64_t *ms)
 {
-    if (json_get(value, "$date") != NULL)
-        value = json_get(value, "$date");
     wall_time time;
-    if (value != NULL && value->type == JSON_STRING && clock_parse(value->text, &time)) {
-        *ms = time.ms;
-        return true;
-    }
-    *ms = json_integer(value, INT64_MIN);
-    return value != NULL && value->type != JSON_STRING && *ms != INT64_MIN;
+    if (value == NULL || value->type != JSON_STRING || !clock_parse(value->text, &time))
+        return false;
+    *ms = time.ms;
+    return true;
 }

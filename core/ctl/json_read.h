@@ -28,11 +28,10 @@ const struct json_value *json_get(const struct json_value *object, const char *n
 /* A string's text, or a number or bool as written; empty for null and for what is not there. */
 struct slice json_text(const struct json_value *value);
 
-/* A whole number, plain or as Extended JSON ({"$numberLong": …}); fallback for anything else. */
+/* A whole number; fallback for anything else. */
 int64_t json_integer(const struct json_value *value, int64_t fallback);
-bool json_is_true(const struct json_value *value);
 
-/* A time as wall ms: RFC 3339 text, Extended JSON ({"$date": …}) or a number of ms. false: it is none of them. */
+/* RFC 3339 text as ms of wall time. false: it is none. */
 bool json_time_ms(const struct json_value *value, int64_t *ms);
 
 #endif

@@ -1,4 +1,4 @@
-/* Printing one record of the store for a person: an event or a dead letter with its attempts and its body. */
+/* Printing one record of the store: an event or a dead letter with its attempts and its body. */
 #ifndef CTL_RECORD_H
 #define CTL_RECORD_H
 
@@ -13,5 +13,8 @@ void record_time(struct arena *arena, const char *label, const struct json_value
 void record_attempts(struct arena *arena, const struct json_value *attempts);
 /* The body as it came, last. */
 void record_body(const struct json_value *record);
+
+/* The record as JSON: what the store keeps as bytes (body, headers) as text, the body also as body_base64. */
+void record_print_json(const struct json_value *record);
 
 #endif

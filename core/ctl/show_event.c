@@ -23,9 +23,10 @@ static void print_event(struct arena *arena, const char *key, const struct json_
     record_line("occurred", json_text(json_get(event, "occurred_at")));
     record_time(arena, "received", json_get(ingestion, "received_at"));
     record_line("ingest id", json_text(json_get(ingestion, "ingest_id")));
-    record_time(arena, "next attempt", json_get(event, "next_at"));
+    record_time(arena, "next attempt", json_get(event, "next_attempt_at"));
     record_time(arena, "resolved", json_get(event, "resolved_at"));
     record_line("dead because", json_text(json_get(event, "reason")));
+    record_line("replayed by", json_text(json_get(event, "replay")));
     record_line("duplicates", json_text(json_get(event, "duplicates")));
     if (json_integer(json_get(event, "conflicts"), 0) > 0)
         record_line("conflicts", json_text(json_get(event, "conflicts")));
@@ -50,11 +51,13 @@ static enum ctl_exit run_show(struct ctl *ctl, const void *options, int argc, ch
         exit_code =
             backends_store_exit(store_event_show(backends.client, slice_of(argv[0]), &text, &err), argv[0], &err);
     if (exit_code == CTL_OK) {
-        const struct json_value *event = o->json ? NULL : json_read(buf_slice(&text), ctl->arena, &err);
-        if (event != NULL)
-            print_event(ctl->arena, argv[0], event);
+        const struct json_value *event = json_read(buf_slice(&text), ctl->arena, &err);
+        if (event == NULL)
+            exit_code = ctl_fail(CTL_NOT_GOOD, "the store's record is not JSON: %s", err.text);
+        else if (o->json)
+            record_print_json(event);
         else
-            output_line(&text);
+            print_event(ctl->arena, argv[0], event);
     }
     buf_free(&text);
     backends_close(&backends);
