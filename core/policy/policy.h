@@ -28,20 +28,24 @@ enum policy_role {
     POLICY_WORKER, /* process.lua, retry_policy.lua */
 };
 
-/* What scripts may ask of the world outside Lua (worker only; members may be NULL, then the binding raises an error). */
+/* What scripts may ask of the world outside Lua (worker only; members may be NULL, then the binding raises an error).
+ */
 struct policy_host {
     void *arg;
-    /* One document as Extended JSON in arena; *json empty when there is none. false: could not ask (transient), err says why. */
-    bool (*find)(void *arg, struct slice collection, struct slice id, struct arena *arena, struct slice *json, struct error *err);
+    /* One document as Extended JSON in arena; *json empty when there is none. false: could not ask (transient), err
+     * says why. */
+    bool (*find)(void *arg, struct slice collection, struct slice id, struct arena *arena, struct slice *json,
+                 struct error *err);
 };
 
 struct policy_options {
     enum policy_role role;
-    int64_t memory_bytes;   /* of the state, all in all */
-    int64_t time_ms;        /* wall time of one call of validate or process; loading and self-checks get 10 times this, at least 2 s */
-    bool simulate;          /* waybill.simulate for scripts */
-    struct retry_schedule schedule;        /* the built-in one; scripts see it and may deviate */
-    const struct config_secret *secrets;   /* ingest: kept as a pointer during policy_new only */
+    int64_t memory_bytes; /* of the state, all in all */
+    int64_t time_ms;      /* wall time of one call of validate or process; loading and self-checks get 10 times this, at
+                             least 2 s */
+    bool simulate;        /* waybill.simulate for scripts */
+    struct retry_schedule schedule;      /* the built-in one; scripts see it and may deviate */
+    const struct config_secret *secrets; /* ingest: kept as a pointer during policy_new only */
     size_t n_secrets;
     struct policy_host host;
     struct metrics *metrics; /* for waybill_script_errors_total{script=…,kind=…} and scripts' own counters */
@@ -54,10 +58,10 @@ struct policy *policy_new(struct script_set *set, const struct policy_options *o
 void policy_free(struct policy *policy);
 const struct script_set *policy_scripts(const struct policy *policy);
 
-/* What validate.lua is asked about. header finds a request header by lower-case name (all values when it is repeated, by
- * index); false when there is none at this index. */
+/* What validate.lua is asked about. header finds a request header by lower-case name (all values when it is repeated,
+ * by index); false when there is none at this index. */
 struct policy_request {
-    struct slice source;     /* from the path; not yet known to exist */
+    struct slice source; /* from the path; not yet known to exist */
     struct slice body;
     struct slice content_type;
     wall_time received_at;
@@ -69,11 +73,13 @@ struct policy_request {
 struct policy_source_limits {
     double per_second, burst; /* 0: no limit */
 };
-/* Sources of the set, for limits and metrics: fills name (NUL-terminated view, lives as long as policy) and limits; false past the end. */
+/* Sources of the set, for limits and metrics: fills name (NUL-terminated view, lives as long as policy) and limits;
+ * false past the end. */
 bool policy_source(const struct policy *policy, size_t index, const char **name, struct policy_source_limits *limits);
 
 /* Calls validate.lua. Slices of out are in arena. Always fills out. */
-void policy_validate(struct policy *policy, const struct policy_request *request, struct arena *arena, struct validation *out);
+void policy_validate(struct policy *policy, const struct policy_request *request, struct arena *arena,
+                     struct validation *out);
 
 struct policy_attempt {
     uint32_t attempt, failures;
@@ -85,7 +91,8 @@ void policy_process(struct policy *policy, const struct event *event, const stru
 
 /* Calls retry_policy.lua about a failed attempt; `failures` includes this one. When the script throws or returns
  * nonsense: the built-in schedule, counted. Delays are clamped to [0, 30 days]. */
-struct retry_decision policy_retry(struct policy *policy, const struct event *event, const struct policy_attempt *attempt,
-                                   const struct outcome *outcome, struct arena *arena);
+struct retry_decision policy_retry(struct policy *policy, const struct event *event,
+                                   const struct policy_attempt *attempt, const struct outcome *outcome,
+                                   struct arena *arena);
 
 #endif

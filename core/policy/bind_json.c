@@ -1,0 +1,83 @@
+/* json: strict decoding (checked first, because lua-cjson alone takes more than JSON) and exact encoding. */
+#include "base/json.h"
+#include "policy/state.h"
+
+int luaopen_cjson(lua_State *L); /* lua-cjson's header is not there for 5.4 */
+
+static const char decode_key; /* address: cjson's decode in the registry */
+
+/* More than decoding can use for each byte of text: the worst is a list of empty tables. */
+#define DECODED_BYTES_PER_BYTE 64
+
+/* cjson holds a buffer of its own while it decodes, and would leak it on a memory error. So the limit is stretched
+ * while it runs, by what the text can need at most, and looked at afterwards. */
+static int call_cjson(lua_State *L, size_t len)
+{
+    struct sandbox *sandbox = &policy_of(L)->sandbox;
+    size_t limit = sandbox->limit_bytes;
+    sandbox->limit_bytes = limit + len * DECODED_BYTES_PER_BYTE + 65536;
+    int status = lua_pcall(L, 1, 1, 0);
+    sandbox->limit_bytes = limit;
+    sandbox_check_memory(L);
+    return status;
+}
+
+bool json_decode(lua_State *L, struct error *err)
+{
+    struct slice text;
+    text.base = lua_tolstring(L, -1, &text.len);
+    if (!json_check(text, err))
+        return false;
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &decode_key);
+    lua_pushvalue(L, -2);
+    if (call_cjson(L, text.len) != LUA_OK)
+        lua_error(L);
+    lua_remove(L, -2);
+    return true;
+}
+
+/* json.decode(text) -> value, or nil and the reason */
+static int script_decode(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TSTRING);
+    lua_settop(L, 1);
+    struct error err;
+    if (json_decode(L, &err))
+        return 1;
+    luaL_pushfail(L);
+    lua_pushstring(L, err.text);
+    return 2;
+}
+
+static int script_encode(lua_State *L)
+{
+    luaL_checkany(L, 1);
+    struct buf *scratch = &policy_of(L)->scratch;
+    buf_clear(scratch);
+    to_json(L, 1, TO_JSON_PLAIN, scratch);
+    lua_pushlstring(L, scratch->data, scratch->len);
+    return 1;
+}
+
+static int script_array(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TTABLE);
+    lua_settop(L, 1);
+    to_json_mark_array(L);
+    return 1;
+}
+
+void bind_json(lua_State *L)
+{
+    static const luaL_Reg functions[] = {
+        {"decode", script_decode}, {"encode", script_encode}, {"array", script_array}, {NULL, NULL}};
+    lua_pushcfunction(L, luaopen_cjson);
+    lua_call(L, 0, 1);
+    lua_getfield(L, -1, "decode");
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &decode_key);
+    lua_pop(L, 1);
+    luaL_newlib(L, functions);
+    lua_pushlightuserdata(L, NULL);
+    lua_setfield(L, -2, "null");
+    globals_add_library(L, "json");
+}

@@ -1,0 +1,191 @@
+/* One lua_State with limits on memory and time.
+ *
+ * Memory: our allocator counts and refuses; Lua then collects and, if that does not help, raises a memory error.
+ * Time: a count hook reads the clock every HOOK_INSTRUCTIONS. Once the deadline is past it fires at each instruction,
+ * so that a script which catches the error with pcall gets the next one at once. C functions are not interrupted by
+ * hooks: those that could run long are replaced or guarded (globals.c, patterns.c). */
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "policy/state.h"
+
+#define HOOK_INSTRUCTIONS 10000
+
+static void *limited_alloc(void *arg, void *old, size_t old_size, size_t new_size)
+{
+    struct sandbox *sandbox = arg;
+    if (old == NULL)
+        old_size = 0; /* Lua passes a type tag there */
+    if (new_size == 0) {
+        free(old);
+        sandbox->used_bytes -= old_size;
+        return NULL;
+    }
+    if (new_size > old_size && (new_size - old_size > sandbox->limit_bytes ||
+                                sandbox->used_bytes > sandbox->limit_bytes - (new_size - old_size)))
+        return NULL;
+    void *memory = realloc(old, new_size);
+    if (memory == NULL)
+        return NULL;
+    sandbox->used_bytes = sandbox->used_bytes - old_size + new_size;
+    return memory;
+}
+
+static int on_panic(lua_State *L)
+{
+    const char *message = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "no message";
+    log_error("Lua error outside a protected call: this is a bug of Waybill", LOG_S("error", message));
+    abort();
+}
+
+static void raise_time_limit(lua_State *L, int level)
+{
+    luaL_where(L, level);
+    lua_pushfstring(L, "time limit of %I ms reached", (LUAI_UACINT)policy_of(L)->sandbox.time_ms);
+    lua_concat(L, 2);
+    lua_error(L);
+}
+
+static void on_count(lua_State *L, lua_Debug *unused)
+{
+    (void)unused;
+    struct sandbox *sandbox = &policy_of(L)->sandbox;
+    if (!sandbox->time_over && !mono_is_past(sandbox->deadline, clock_mono()))
+        return;
+    sandbox->time_over = true;
+    lua_sethook(L, on_count, LUA_MASKCOUNT, 1);
+    raise_time_limit(L, 0);
+}
+
+bool sandbox_open(struct policy *policy, struct error *err)
+{
+    policy->sandbox = (struct sandbox){.limit_bytes = (size_t)policy->options.memory_bytes};
+    lua_State *L = lua_newstate(limited_alloc, &policy->sandbox);
+    if (L == NULL) {
+        error_set(err, "script memory limit of %lld bytes is too small for a Lua state",
+                  (long long)policy->options.memory_bytes);
+        return false;
+    }
+    *(struct policy **)lua_getextraspace(L) = policy;
+    lua_atpanic(L, on_panic);
+    lua_sethook(L, on_count, LUA_MASKCOUNT, HOOK_INSTRUCTIONS);
+    policy->L = L;
+    return true;
+}
+
+void sandbox_close(struct policy *policy)
+{
+    if (policy->L != NULL)
+        lua_close(policy->L);
+    policy->L = NULL;
+}
+
+/* Keeps verdicts as they are; anything else becomes a string with a traceback. */
+static int add_traceback(lua_State *L)
+{
+    if (verdict_tag_of(L, 1) != VERDICT_NONE)
+        return 1;
+    const char *message = lua_tostring(L, 1);
+    if (message == NULL && luaL_callmeta(L, 1, "__tostring") && lua_type(L, -1) == LUA_TSTRING)
+        message = lua_tostring(L, -1);
+    if (message == NULL)
+        message = lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, 1));
+    luaL_traceback(L, L, message, 1);
+    return 1;
+}
+
+int sandbox_push_handler(lua_State *L)
+{
+    lua_pushcfunction(L, add_traceback);
+    return lua_gettop(L);
+}
+
+void sandbox_call_script(lua_State *L, int n_args)
+{
+    int handler = lua_gettop(L) - n_args;
+    lua_pushcfunction(L, add_traceback);
+    lua_insert(L, handler);
+    int status = lua_pcall(L, n_args, 1, handler);
+    lua_remove(L, handler);
+    if (status == LUA_ERRMEM)
+        policy_of(L)->sandbox.memory_over = true;
+    if (status != LUA_OK && verdict_tag_of(L, -1) == VERDICT_NONE)
+        lua_error(L);
+}
+
+static void arm(struct policy *policy, int64_t time_ms)
+{
+    struct sandbox *sandbox = &policy->sandbox;
+    if (sandbox->time_over)
+        lua_sethook(policy->L, on_count, LUA_MASKCOUNT, HOOK_INSTRUCTIONS);
+    sandbox->time_over = sandbox->memory_over = false;
+    sandbox->limit_bytes = (size_t)policy->options.memory_bytes;
+    sandbox->time_ms = time_ms;
+    sandbox->deadline = mono_after_ms(clock_mono(), time_ms);
+    policy->log_lines = 0;
+    policy->bad_answer = false;
+}
+
+static void keep_error(struct policy *policy)
+{
+    size_t len = 0;
+    const char *text = lua_type(policy->L, -1) == LUA_TSTRING ? lua_tolstring(policy->L, -1, &len) : NULL;
+    if (text == NULL)
+        text = "error without a message", len = strlen(text);
+    const char *trace = memmem(text, len, "\nstack traceback:", strlen("\nstack traceback:"));
+    size_t first = trace == NULL ? len : (size_t)(trace - text);
+    buf_clear(&policy->error_text);
+    buf_clear(&policy->traceback);
+    buf_add(&policy->error_text, text, first);
+    buf_add(&policy->traceback, text + first, len - first);
+}
+
+enum run_result sandbox_run(struct policy *policy, lua_CFunction body, void *record, int64_t time_ms)
+{
+    lua_State *L = policy->L;
+    lua_settop(L, 0);
+    arm(policy, time_ms);
+    lua_pushcfunction(L, body); /* a light C function: allocates nothing */
+    lua_pushlightuserdata(L, record);
+    int status = lua_pcall(L, 1, 0, 0);
+    if (status == LUA_OK && !policy->sandbox.time_over)
+        return RUN_OK;
+    if (status == LUA_OK)
+        lua_pushnil(L);
+    keep_error(policy);
+    lua_settop(L, 0);
+    if (policy->sandbox.time_over) {
+        if (status == LUA_OK) {
+            buf_clear(&policy->error_text);
+            buf_printf(&policy->error_text, "time limit of %lld ms reached", (long long)time_ms);
+        }
+        return RUN_TIME_LIMIT;
+    }
+    return status == LUA_ERRMEM || policy->sandbox.memory_over ? RUN_MEMORY_LIMIT : RUN_ERROR;
+}
+
+int64_t sandbox_remaining_ms(const struct policy *policy)
+{
+    int64_t left = mono_elapsed_ms(clock_mono(), policy->sandbox.deadline);
+    return left < 0 ? 0 : left;
+}
+
+void sandbox_check_deadline(lua_State *L)
+{
+    struct sandbox *sandbox = &policy_of(L)->sandbox;
+    if (!mono_is_past(sandbox->deadline, clock_mono()))
+        return;
+    sandbox->time_over = true;
+    lua_sethook(L, on_count, LUA_MASKCOUNT, 1);
+    raise_time_limit(L, 1);
+}
+
+void sandbox_check_memory(lua_State *L)
+{
+    struct sandbox *sandbox = &policy_of(L)->sandbox;
+    if (sandbox->used_bytes <= sandbox->limit_bytes)
+        return;
+    lua_gc(L, LUA_GCCOLLECT);
+    if (sandbox->used_bytes > sandbox->limit_bytes)
+        lua_newuserdatauv(L, 1, 0); /* refused by the allocator: raises the memory error */
+}

@@ -1,0 +1,50 @@
+-- AfterShip Tracking: { event_id, event, ts, msg = { tracking_number, tag, … } }.
+
+local fields = require("lib.fields")
+
+-- AfterShip's tags in our words. A tag that is not here is kept as it came; process.lua will say that it does not know it.
+local types = {
+    Pending = "parcel.registered",
+    InfoReceived = "parcel.registered",
+    InTransit = "parcel.in_transit",
+    OutForDelivery = "parcel.out_for_delivery",
+    AttemptFail = "parcel.delivery_failed",
+    AvailableForPickup = "parcel.ready_for_collection",
+    Delivered = "parcel.delivered",
+    Exception = "parcel.exception",
+    Expired = "parcel.lost",
+}
+
+local aftership = {}
+
+function aftership.identify(_, body)
+    local msg = fields.object(body, "msg", "msg")
+    local tag = fields.text(msg, "tag", "msg.tag")
+    fields.text(msg, "tracking_number", "msg.tracking_number")
+    return {
+        event_id = fields.text(body, "event_id", "event_id"),
+        type = types[tag] or "aftership." .. tag,
+        occurred_at = fields.unix_time(body, "ts", "ts"),
+    }
+end
+
+local function last_checkpoint(msg)
+    local checkpoints = type(msg.checkpoints) == "table" and msg.checkpoints or {}
+    local last = checkpoints[#checkpoints]
+    return type(last) == "table" and last or {}
+end
+
+local function optional_text(value)
+    return type(value) == "string" and value ~= "" and value or nil
+end
+
+function aftership.parcel(body)
+    local checkpoint = last_checkpoint(body.msg)
+    return {
+        tracking_number = body.msg.tracking_number,
+        location = optional_text(checkpoint.location) or optional_text(checkpoint.city),
+        note = optional_text(checkpoint.message),
+    }
+end
+
+return aftership

@@ -1,0 +1,33 @@
+-- Ingest asks this about each request before anything is stored: who sent it, and is it an event?
+-- The order matters: nothing is read out of a body whose signature has not been checked.
+
+local signature = require("lib.signature")
+local sources = require("sources")
+local standard = require("couriers.standard")
+
+local verifiers = signature.verifiers(sources)
+
+-- One answer for an unknown source, a missing and a wrong signature: strangers learn nothing about which sources there
+-- are. The reason goes to our log only.
+local function unauthorized(reason)
+    return reject { status = 401, code = "unauthorized", detail = "the signature is missing or wrong", reason = reason }
+end
+
+return function(request, source)
+    if not source then
+        return unauthorized("no such source")
+    end
+    local ok, reason, stale = verifiers[source](request, source)
+    if stale then
+        return reject {
+            status = 401,
+            code = "stale_timestamp",
+            detail = "the signature is right, but its time is too far from now",
+            reason = reason,
+        }
+    elseif not ok then
+        return unauthorized(reason)
+    end
+    local courier = source.courier or standard
+    return accept(courier.identify(request, request:json()))
+end
