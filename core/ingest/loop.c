@@ -11,7 +11,7 @@
 #include "ingest/loop_h2o.h"
 #include "ingest/request.h"
 
-#define CUT_MS 1000 /* at the end of a drain, for what was cut off to go away */
+#define CUT_MS 200 /* at the end of a drain, for the last answers, and for what was cut off to go away */
 
 enum loop_state { LOOP_STARTING, LOOP_RUNNING, LOOP_FAILED, LOOP_ENDED };
 
@@ -156,8 +156,8 @@ static void drain(struct loop *loop)
     struct queue_adder *adder = loop->desk.adder;
     loop->desk.adder = NULL;
     queue_adder_free(adder);
+    turn_until_closed(loop, CUT_MS); /* the 503s go out */
     if (listener_connections(loop->listener) > 0) {
-        turn(loop, 0);
         loop->left_connections = true;
         listener_cut(loop->listener);
         turn_until_closed(loop, CUT_MS);

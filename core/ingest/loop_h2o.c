@@ -25,6 +25,7 @@ struct timer {
 struct loop_h2o {
     h2o_evloop_t *evloop;
     struct timer *timers; /* a handful */
+    bool ran_timers;      /* in the last turn: what they wrote has callbacks that h2o runs in the next */
     struct log_gate gate;
 };
 
@@ -143,6 +144,8 @@ struct loop_io loop_h2o_io(struct loop_h2o *loop)
 static int32_t wait_for_timers(const struct loop_h2o *loop, int32_t max_wait_ms)
 {
     int64_t due = NEVER;
+    if (loop->ran_timers)
+        return 0;
     for (const struct timer *timer = loop->timers; timer != NULL; timer = timer->next)
         due = timer->due.us < due ? timer->due.us : due;
     if (due == NEVER)
@@ -158,9 +161,11 @@ static void run_timers(struct loop_h2o *loop)
 {
     mono_time now = clock_mono();
     bool any_freed = false;
+    loop->ran_timers = false;
     for (struct timer *timer = loop->timers; timer != NULL; timer = timer->next) {
         if (timer->due.us <= now.us) {
             timer->due = (mono_time){NEVER};
+            loop->ran_timers = true;
             timer->on_time(timer->arg);
         }
         any_freed = any_freed || timer->freed;
