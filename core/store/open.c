@@ -1,0 +1,141 @@
+/* The process's side: the driver's start and end, its log lines, the URL and the pool. */
+#include "client.h"
+
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "bson.h"
+
+#define DEFAULT_LEASE_MS 30000
+
+/* An unknown option in a URL is only a log line for the driver. While this thread parses a URL, the line lands here. */
+static _Thread_local struct error *parse_complaint;
+
+static enum log_level level_of(mongoc_log_level_t level)
+{
+    switch (level) {
+    case MONGOC_LOG_LEVEL_ERROR:
+    case MONGOC_LOG_LEVEL_CRITICAL:
+        return LOG_ERROR;
+    case MONGOC_LOG_LEVEL_WARNING:
+        return LOG_WARN;
+    default:
+        return LOG_DEBUG;
+    }
+}
+
+static void driver_says(mongoc_log_level_t level, const char *domain, const char *message, void *arg)
+{
+    (void)arg;
+    if (parse_complaint != NULL) {
+        if (level <= MONGOC_LOG_LEVEL_WARNING && parse_complaint->text[0] == '\0')
+            error_set(parse_complaint, "%s", message);
+        return;
+    }
+    LOG_AT(level_of(level), "mongo driver", LOG_S("part", domain), LOG_S("text", message));
+}
+
+void store_init(void)
+{
+    mongoc_log_set_handler(driver_says, NULL);
+    mongoc_init();
+}
+
+void store_cleanup(void)
+{
+    mongoc_cleanup();
+    mongoc_log_set_handler(mongoc_log_default_handler, NULL);
+}
+
+static mongoc_uri_t *parse(const char *url, struct error *err)
+{
+    struct error complaint = {{0}};
+    bson_error_t error = {0};
+    parse_complaint = &complaint;
+    mongoc_uri_t *uri = mongoc_uri_new_with_error(url, &error);
+    parse_complaint = NULL;
+    if (uri != NULL && complaint.text[0] == '\0')
+        return uri;
+    error_set(err, "WAYBILL_MONGO_URL: %s", uri == NULL ? error.message : complaint.text);
+    if (uri != NULL)
+        mongoc_uri_destroy(uri);
+    return NULL;
+}
+
+static void set_default(mongoc_uri_t *uri, const char *option, int64_t value)
+{
+    if (!mongoc_uri_has_option(uri, option))
+        mongoc_uri_set_option_as_int32(uri, option, (int32_t)value);
+}
+
+static int64_t share_of_lease(int64_t lease_ms, int64_t part, int64_t least_ms, int64_t most_ms)
+{
+    int64_t ms = lease_ms / part;
+    return ms < least_ms ? least_ms : ms > most_ms ? most_ms : ms;
+}
+
+/* A call ends well within a lease even if the server hangs: its owner must still be able to give signs of life. */
+static void set_limits(mongoc_uri_t *uri, int64_t lease_ms)
+{
+    int64_t connect_ms = share_of_lease(lease_ms, 30, 200, 1000);
+    set_default(uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, connect_ms);
+    set_default(uri, MONGOC_URI_CONNECTTIMEOUTMS, connect_ms);
+    set_default(uri, MONGOC_URI_SOCKETTIMEOUTMS, share_of_lease(lease_ms, 6, 500, 5000));
+    set_default(uri, MONGOC_URI_WAITQUEUETIMEOUTMS, connect_ms);
+    set_default(uri, MONGOC_URI_HEARTBEATFREQUENCYMS, 1000);
+    if (mongoc_uri_get_appname(uri) == NULL)
+        mongoc_uri_set_appname(uri, "waybill-worker");
+}
+
+static bool set_concern(mongoc_uri_t *uri, struct error *err)
+{
+    mongoc_write_concern_t *concern = mongoc_write_concern_copy(mongoc_uri_get_write_concern(uri));
+    if (!mongoc_uri_has_option(uri, MONGOC_URI_W))
+        mongoc_write_concern_set_w(concern, MONGOC_WRITE_CONCERN_W_MAJORITY);
+    bool acknowledged = mongoc_write_concern_get_w(concern) != 0;
+    if (acknowledged && !mongoc_uri_has_option(uri, MONGOC_URI_JOURNAL))
+        mongoc_write_concern_set_journal(concern, true);
+    mongoc_uri_set_write_concern(uri, concern);
+    mongoc_write_concern_destroy(concern);
+    if (!acknowledged)
+        error_set(err, "WAYBILL_MONGO_URL: w=0 would lose events; leave it out, or use w=majority");
+    return acknowledged;
+}
+
+struct store *store_open(const struct store_options *options, struct error *err)
+{
+    int64_t lease_ms = options->lease_ms > 0 ? options->lease_ms : DEFAULT_LEASE_MS;
+    mongoc_uri_t *uri = parse(options->url, err);
+    if (uri == NULL)
+        return NULL;
+    set_limits(uri, lease_ms);
+    bson_error_t error = {0};
+    mongoc_client_pool_t *pool = NULL;
+    if (set_concern(uri, err)) {
+        pool = mongoc_client_pool_new_with_error(uri, &error);
+        if (pool == NULL)
+            error_set(err, "WAYBILL_MONGO_URL: %s", error.message);
+    }
+    struct store *store = NULL;
+    if (pool != NULL) {
+        const char *database = mongoc_uri_get_database(uri);
+        mongoc_client_pool_set_error_api(pool, MONGOC_ERROR_API_VERSION_2);
+        store = memory_alloc(sizeof(*store));
+        store->pool = pool;
+        store->database = memory_strdup(database != NULL && database[0] != '\0' ? database : "waybill");
+        store->worker = memory_strdup(options->worker != NULL ? options->worker : "");
+        store->lease_ms = lease_ms;
+    }
+    mongoc_uri_destroy(uri);
+    return store;
+}
+
+void store_close(struct store *store)
+{
+    if (store == NULL)
+        return;
+    mongoc_client_pool_destroy(store->pool);
+    free(store->database);
+    free(store->worker);
+    free(store);
+}
