@@ -25,7 +25,7 @@ def ctl(stack, *words, code=OK, **options):
 @pytest.fixture
 def dead(stack):
     """An event in the dead letters that succeeds when it is replayed."""
-    event = make_event(simulate={"fail": "transient", "times": 2})
+    event = make_event(simulate={"fail": "permanent", "until_replay": True})
     stack.accept(event)
     wait_dead(stack, event)
     return event
@@ -97,11 +97,11 @@ def test_events_show_of_nothing(stack):
 def test_dlq_list_and_show(stack, dead):
     letters = ctl(stack, "dlq", "list", "--json")
     letter = next(one for one in letters if one["_id"] == identity(dead))
-    assert letter["reason"] == "retries_exhausted"
+    assert letter["reason"] == "permanent_failure"
     assert "body" not in letter
     shown = ctl(stack, "dlq", "show", identity(dead), "--json")
-    assert shown["_id"] == identity(dead) and shown["reason"] == "retries_exhausted"
-    assert "retries_exhausted" in ctl(stack, "dlq", "show", identity(dead))
+    assert shown["_id"] == identity(dead) and shown["reason"] == "permanent_failure"
+    assert "permanent_failure" in ctl(stack, "dlq", "show", identity(dead))
     assert event_line(ctl(stack, "dlq", "list"), dead)
 
 

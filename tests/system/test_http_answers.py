@@ -90,7 +90,7 @@ NOT_JSON = {
     "invalid UTF-8": b'{"a":"\xff"}', "overlong": b'{"a":"\xc0\xaf"}', "surrogate": b'{"a":"\xed\xa0\x80"}', "cut UTF-8": b'{"a":"\xe2\x82"}',
     "beyond Unicode": b'{"a":"\xf4\x90\x80\x80"}', "byte order mark": b"\xef\xbb\xbf{}", "UTF-16": '{"a":1}'.encode("utf-16"),
     "deep arrays": b'{"a":' + b"[" * 100000 + b"]" * 100000 + b"}", "deep objects": b'{"a":' * 5000 + b"1" + b"}" * 5000,
-    "deep and cut": b"[" * 500000, "literal": b'{"a":True}',
+    "deep and cut": b"[" * 500000, "65 levels": b'{"a":' * 65 + b"1" + b"}" * 65, "literal": b'{"a":True}', "too large": b'{"a":1e999}',
 }
 
 
@@ -100,6 +100,13 @@ def test_400_not_json(stack, body):
     headers, body = signed(stack, body)
     check_problem(stack.ingest.post(body, headers), 400, "invalid_json")
     assert stack.redis.stream_length() == length
+
+
+def test_64_levels_are_taken(stack):
+    event = make_event(deep=1)
+    body = encode(event).replace(b'"deep": 1', b'"deep": ' + b"[" * 62 + b"]" * 62)
+    headers = sign.standard_webhooks(stack.settings["WAYBILL_SECRET_DEMO"], event["event_id"], body)
+    assert stack.ingest.post(body, headers).status_code == 202
 
 
 @pytest.mark.parametrize("body", [b"[]", b"null", b'"text"', b"1", b"true", b'[{"event_id":"x"}]'])
