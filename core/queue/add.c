@@ -209,7 +209,7 @@ int64_t queue_adder_backlog(const struct queue_adder *adder)
 
 bool queue_adder_is_full(const struct queue_adder *adder)
 {
-    return adder->options.max_backlog > 0 && queue_adder_backlog(adder) >= adder->options.max_backlog;
+    return adder->options.max_backlog > 0 && queue_adder_backlog(adder) > adder->options.max_backlog;
 }
 
 size_t queue_adder_pending(const struct queue_adder *adder)

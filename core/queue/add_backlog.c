@@ -4,8 +4,6 @@
 
 #define MEASURE_MS       1000
 #define MEASURE_LIMIT_MS 100 /* when a backlog limit depends on it */
-#define PROBE_FIRST_MS   50
-#define PROBE_CAP_MS     1000
 
 /* ---- commands of our own ---- */
 

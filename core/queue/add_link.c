@@ -82,8 +82,7 @@ static void on_event(void *arg, bool readable, bool writable)
     if (writable && adder->redis != NULL) {
         adder->writes = false;
         adder->writing = true;
-        if (adder->state == LINK_READY)
-            adder_append_wait(adder);
+        adder_append_wait(adder);
         adder->writing = false;
         redisAsyncHandleWrite(adder->redis);
     }
@@ -242,6 +241,7 @@ void link_refused(struct queue_adder *adder, const char *reply)
     error_set(&adder->reason, "refusing writes: %s%s", reply, reply_error_advice(reply));
     log_warn("Redis takes no events", LOG_S("reason", adder->reason.text));
     adder->state = LINK_REFUSING;
+    adder->probe_at = mono_after_ms(clock_mono(), backoff_next_ms(&adder->reprobe, PROBE_FIRST_MS, PROBE_CAP_MS));
 }
 
 /* ---- time ---- */

@@ -18,6 +18,10 @@
 #include "queue/keys.h"
 #include "queue/queue_add.h"
 
+/* How often a server that refuses writes is asked again. */
+#define PROBE_FIRST_MS 50
+#define PROBE_CAP_MS   1000
+
 enum link_state { LINK_DOWN, LINK_RESOLVING, LINK_CONNECTING, LINK_GREETING, LINK_READY, LINK_REFUSING };
 
 /* An event that was sent and is not answered. */

@@ -31,7 +31,7 @@ struct queue {
 
     uint32_t turn;            /* the partition to begin with, so that none starves */
     mono_time sweep_at;       /* when to look for long-gone consumers again */
-    struct pipeline pipeline; /* of the current call */
+    struct redis_pipeline pipeline; /* of the current call */
 };
 
 /* connection.c: connects, authenticates, selects the database, loads the scripts. The password never gets into err. */

@@ -42,22 +42,22 @@ bool connection_set_timeout(struct queue *queue, int64_t ms, struct error *err)
 /* All in one round trip: when an early command fails, the later ones fail too, and the first error is the one told. */
 static enum queue_result greet(struct queue *queue, struct error *err)
 {
-    struct pipeline *pipeline = &queue->pipeline;
+    struct redis_pipeline *pipeline = &queue->pipeline;
     const struct redis_url *url = &queue->url;
-    pipeline_clear(pipeline);
+    redis_pipeline_clear(pipeline);
     if (url->password[0] != '\0') {
-        pipeline_command(pipeline, url->user[0] != '\0' ? 3 : 2);
+        redis_pipeline_command(pipeline, url->user[0] != '\0' ? 3 : 2);
         command_text(&pipeline->text, "AUTH");
         if (url->user[0] != '\0')
             command_text(&pipeline->text, url->user);
         command_text(&pipeline->text, url->password);
     }
     if (url->database != 0) {
-        pipeline_command(pipeline, 2);
+        redis_pipeline_command(pipeline, 2);
         command_text(&pipeline->text, "SELECT");
         command_number(&pipeline->text, url->database);
     }
-    pipeline_load_scripts(pipeline);
+    redis_pipeline_load_scripts(pipeline);
     enum queue_result result = queue_run(queue, err);
     if (url->password[0] != '\0' && pipeline->text.data != NULL)
         memory_wipe(pipeline->text.data, pipeline->text.size);

@@ -12,12 +12,12 @@ static size_t count_held(const struct delivery *deliveries, size_t n, uint32_t p
 /* One call a partition: KEYS events; ARGV group, consumer, ids. */
 static void write_calls(struct queue *queue, enum script_id script, const struct delivery *deliveries, size_t n)
 {
-    struct pipeline *pipeline = &queue->pipeline;
+    struct redis_pipeline *pipeline = &queue->pipeline;
     for (uint32_t p = 0; p < queue->n_partitions; p++) {
         size_t held = count_held(deliveries, n, p);
         if (held == 0)
             continue;
-        pipeline_script(pipeline, script, 1, 2 + held);
+        redis_pipeline_script(pipeline, script, 1, 2 + held);
         command_part(&pipeline->text, queue->partitions[p].keys.of[KEY_EVENTS]);
         command_text(&pipeline->text, QUEUE_GROUP);
         command_text(&pipeline->text, queue->consumer);

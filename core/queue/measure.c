@@ -28,10 +28,10 @@ enum queue_result queue_measure(struct queue *queue, struct queue_depth *depth, 
     enum queue_result result = queue_begin(queue, err);
     if (result != QUEUE_OK)
         return result;
-    struct pipeline *pipeline = &queue->pipeline;
+    struct redis_pipeline *pipeline = &queue->pipeline;
     for (uint32_t p = 0; p < queue->n_partitions; p++) {
         const struct slice *keys = queue->partitions[p].keys.of;
-        pipeline_script(pipeline, SCRIPT_MEASURE, 3, 1);
+        redis_pipeline_script(pipeline, SCRIPT_MEASURE, 3, 1);
         command_part(&pipeline->text, keys[KEY_EVENTS]);
         command_part(&pipeline->text, keys[KEY_RETRY]);
         command_part(&pipeline->text, keys[KEY_DEAD]);
@@ -69,7 +69,7 @@ static bool read_setting(const redisReply *reply, struct slice *value)
     return true;
 }
 
-static void judge_settings(const struct pipeline *pipeline, char *warning, size_t size)
+static void judge_settings(const struct redis_pipeline *pipeline, char *warning, size_t size)
 {
     struct slice policy, append, sync;
     if (!read_setting(pipeline->calls[0].reply, &policy) || !read_setting(pipeline->calls[1].reply, &append) ||
@@ -95,7 +95,7 @@ enum queue_result queue_check_durability(struct queue *queue, char *warning, siz
     if (result != QUEUE_OK)
         return result;
     for (size_t i = 0; i < 3; i++) {
-        pipeline_command(&queue->pipeline, 3);
+        redis_pipeline_command(&queue->pipeline, 3);
         command_text(&queue->pipeline.text, "CONFIG");
         command_text(&queue->pipeline.text, "GET");
         command_text(&queue->pipeline.text, names[i]);

@@ -34,7 +34,7 @@ void queue_free(struct queue *queue)
     if (queue == NULL)
         return;
     connection_close(queue);
-    pipeline_free(&queue->pipeline);
+    redis_pipeline_free(&queue->pipeline);
     free(queue->partitions);
     free(queue->consumer);
     memory_wipe(&queue->url, sizeof(queue->url));
@@ -43,7 +43,7 @@ void queue_free(struct queue *queue)
 
 enum queue_result queue_run(struct queue *queue, struct error *err)
 {
-    enum queue_result result = pipeline_run(&queue->pipeline, queue->redis, err);
+    enum queue_result result = redis_pipeline_run(&queue->pipeline, queue->redis, err);
     if (result != QUEUE_OK)
         connection_close(queue); /* replies may be outstanding, and another server may be the right one by now */
     return result;
@@ -72,12 +72,12 @@ static bool note_epoch(struct queue *queue, struct partition *partition, const r
 
 static enum queue_result open_partitions(struct queue *queue, struct error *err)
 {
-    struct pipeline *pipeline = &queue->pipeline;
-    pipeline_clear(pipeline);
+    struct redis_pipeline *pipeline = &queue->pipeline;
+    redis_pipeline_clear(pipeline);
     for (uint32_t i = 0; i < queue->n_partitions; i++) {
         const struct slice *keys = queue->partitions[i].keys.of;
         char fresh[ID_TEXT_BYTES];
-        pipeline_script(pipeline, SCRIPT_OPEN, 2, 2);
+        redis_pipeline_script(pipeline, SCRIPT_OPEN, 2, 2);
         command_part(&pipeline->text, keys[KEY_EVENTS]);
         command_part(&pipeline->text, keys[KEY_EPOCH]);
         command_text(&pipeline->text, QUEUE_GROUP);
@@ -106,7 +106,7 @@ enum queue_result queue_begin(struct queue *queue, struct error *err)
         result = QUEUE_UNAVAILABLE;
     if (result == QUEUE_OK && !queue->is_open && queue->consumer[0] != '\0')
         result = open_partitions(queue, err);
-    pipeline_clear(&queue->pipeline);
+    redis_pipeline_clear(&queue->pipeline);
     return result;
 }
 

@@ -7,7 +7,7 @@
 #include "queue/command.h"
 #include "queue/reply_error.h"
 
-void pipeline_clear(struct pipeline *pipeline)
+void redis_pipeline_clear(struct redis_pipeline *pipeline)
 {
     for (size_t i = 0; i < pipeline->n; i++) {
         if (pipeline->calls[i].reply != NULL)
@@ -17,15 +17,15 @@ void pipeline_clear(struct pipeline *pipeline)
     buf_clear(&pipeline->text);
 }
 
-void pipeline_free(struct pipeline *pipeline)
+void redis_pipeline_free(struct redis_pipeline *pipeline)
 {
-    pipeline_clear(pipeline);
+    redis_pipeline_clear(pipeline);
     buf_free(&pipeline->text);
     free(pipeline->calls);
-    *pipeline = (struct pipeline){0};
+    *pipeline = (struct redis_pipeline){0};
 }
 
-void pipeline_command(struct pipeline *pipeline, size_t n_parts)
+void redis_pipeline_command(struct redis_pipeline *pipeline, size_t n_parts)
 {
     if (pipeline->n == pipeline->room) {
         pipeline->room = pipeline->room == 0 ? 16 : pipeline->room * 2;
@@ -35,25 +35,25 @@ void pipeline_command(struct pipeline *pipeline, size_t n_parts)
     command_begin(&pipeline->text, n_parts);
 }
 
-void pipeline_script(struct pipeline *pipeline, enum script_id script, size_t n_keys, size_t n_args)
+void redis_pipeline_script(struct redis_pipeline *pipeline, enum script_id script, size_t n_keys, size_t n_args)
 {
-    pipeline_command(pipeline, 3 + n_keys + n_args);
+    redis_pipeline_command(pipeline, 3 + n_keys + n_args);
     command_text(&pipeline->text, "EVALSHA");
     command_text(&pipeline->text, scripts[script].sha1);
     command_number(&pipeline->text, (int64_t)n_keys);
 }
 
-void pipeline_load_scripts(struct pipeline *pipeline)
+void redis_pipeline_load_scripts(struct redis_pipeline *pipeline)
 {
     for (int i = 0; i < SCRIPT_COUNT; i++) {
-        pipeline_command(pipeline, 3);
+        redis_pipeline_command(pipeline, 3);
         command_text(&pipeline->text, "SCRIPT");
         command_text(&pipeline->text, "LOAD");
         command_part(&pipeline->text, scripts[i].text);
     }
 }
 
-static size_t call_length(const struct pipeline *pipeline, size_t i)
+static size_t call_length(const struct redis_pipeline *pipeline, size_t i)
 {
     size_t end = i + 1 < pipeline->n ? pipeline->calls[i + 1].start : pipeline->text.len;
     return end - pipeline->calls[i].start;
@@ -69,7 +69,7 @@ static enum queue_result connection_failed(const redisContext *redis, struct err
 }
 
 /* Sends the calls that are marked and reads their replies. */
-static enum queue_result exchange(struct pipeline *pipeline, redisContext *redis, struct error *err)
+static enum queue_result exchange(struct redis_pipeline *pipeline, redisContext *redis, struct error *err)
 {
     for (size_t i = 0; i < pipeline->n; i++) {
         const struct call *call = &pipeline->calls[i];
@@ -100,7 +100,7 @@ static bool is_error(const struct call *call, enum reply_error *error)
 }
 
 /* Marks the calls that found their script unknown; true when there are any. */
-static bool mark_forgotten(struct pipeline *pipeline)
+static bool mark_forgotten(struct redis_pipeline *pipeline)
 {
     bool any = false;
     for (size_t i = 0; i < pipeline->n; i++) {
@@ -126,7 +126,7 @@ static void describe(const char *reply, enum reply_error error, struct error *er
 }
 
 /* The worst error among the replies decides: a refusal before an outage; among equals the first. */
-static enum queue_result judge(const struct pipeline *pipeline, struct error *err)
+static enum queue_result judge(const struct redis_pipeline *pipeline, struct error *err)
 {
     enum queue_result worst = QUEUE_OK;
     for (size_t i = 0; i < pipeline->n; i++) {
@@ -144,16 +144,16 @@ static enum queue_result judge(const struct pipeline *pipeline, struct error *er
 
 static enum queue_result load_again(redisContext *redis, struct error *err)
 {
-    struct pipeline loading = {0};
-    pipeline_load_scripts(&loading);
+    struct redis_pipeline loading = {0};
+    redis_pipeline_load_scripts(&loading);
     enum queue_result result = exchange(&loading, redis, err);
     if (result == QUEUE_OK)
         result = judge(&loading, err);
-    pipeline_free(&loading);
+    redis_pipeline_free(&loading);
     return result;
 }
 
-enum queue_result pipeline_run(struct pipeline *pipeline, redisContext *redis, struct error *err)
+enum queue_result redis_pipeline_run(struct redis_pipeline *pipeline, redisContext *redis, struct error *err)
 {
     enum queue_result result = exchange(pipeline, redis, err);
     if (result == QUEUE_OK && mark_forgotten(pipeline)) {

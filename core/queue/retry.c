@@ -8,9 +8,9 @@
 
 static void write_promote(struct queue *queue, uint32_t partition)
 {
-    struct pipeline *pipeline = &queue->pipeline;
+    struct redis_pipeline *pipeline = &queue->pipeline;
     const struct slice *keys = queue->partitions[partition].keys.of;
-    pipeline_script(pipeline, SCRIPT_PROMOTE, 4, 2);
+    redis_pipeline_script(pipeline, SCRIPT_PROMOTE, 4, 2);
     command_part(&pipeline->text, keys[KEY_EVENTS]);
     command_part(&pipeline->text, keys[KEY_RETRY]);
     command_part(&pipeline->text, keys[KEY_ENVELOPES]);
@@ -79,14 +79,16 @@ enum queue_result queue_is_waiting(struct queue *queue, struct slice key, bool *
     enum queue_result result = queue_begin(queue, err);
     if (result != QUEUE_OK)
         return result;
-    struct pipeline *pipeline = &queue->pipeline;
-    uint32_t partition = event_partition(key, queue->n_partitions);
-    pipeline_command(pipeline, 3);
-    command_text(&pipeline->text, "ZSCORE");
-    command_part(&pipeline->text, queue->partitions[partition].keys.of[KEY_RETRY]);
-    command_part(&pipeline->text, key);
+    struct redis_pipeline *pipeline = &queue->pipeline;
+    /* All partitions: their number may have been another when the event came. */
+    for (uint32_t p = 0; p < queue->n_partitions; p++) {
+        redis_pipeline_command(pipeline, 3);
+        command_text(&pipeline->text, "ZSCORE");
+        command_part(&pipeline->text, queue->partitions[p].keys.of[KEY_RETRY]);
+        command_part(&pipeline->text, key);
+    }
     result = queue_run(queue, err);
-    if (result == QUEUE_OK)
-        *waiting = pipeline->calls[0].reply->type != REDIS_REPLY_NIL;
+    for (uint32_t p = 0; result == QUEUE_OK && p < queue->n_partitions; p++)
+        *waiting = *waiting || pipeline->calls[p].reply->type != REDIS_REPLY_NIL;
     return result;
 }

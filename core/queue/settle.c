@@ -8,13 +8,13 @@ static bool is_plain_drop(const struct settlement *settlement)
 /* All entries of a partition that just go, in one call. */
 static void write_drops(struct queue *queue, uint32_t partition, const struct settlement *settlements, size_t n)
 {
-    struct pipeline *pipeline = &queue->pipeline;
+    struct redis_pipeline *pipeline = &queue->pipeline;
     size_t drops = 0;
     for (size_t i = 0; i < n; i++)
         drops += is_plain_drop(&settlements[i]) && settlements[i].delivery->partition == partition;
     if (drops == 0)
         return;
-    pipeline_script(pipeline, SCRIPT_DROP, 1, 1 + drops);
+    redis_pipeline_script(pipeline, SCRIPT_DROP, 1, 1 + drops);
     command_part(&pipeline->text, queue->partitions[partition].keys.of[KEY_EVENTS]);
     command_text(&pipeline->text, QUEUE_GROUP);
     for (size_t i = 0; i < n; i++) {
@@ -25,11 +25,11 @@ static void write_drops(struct queue *queue, uint32_t partition, const struct se
 
 static void write_publish(struct queue *queue, const struct settlement *settlement)
 {
-    struct pipeline *pipeline = &queue->pipeline;
+    struct redis_pipeline *pipeline = &queue->pipeline;
     const struct delivery *delivery = settlement->delivery;
     size_t n = settlement->n_publishes;
     struct buf key = {0};
-    pipeline_script(pipeline, SCRIPT_PUBLISH, 1 + n, 3 + n);
+    redis_pipeline_script(pipeline, SCRIPT_PUBLISH, 1 + n, 3 + n);
     command_part(&pipeline->text, queue->partitions[delivery->partition].keys.of[KEY_EVENTS]);
     for (size_t i = 0; i < n; i++) {
         buf_clear(&key);
@@ -46,10 +46,10 @@ static void write_publish(struct queue *queue, const struct settlement *settleme
 
 static void write_retry(struct queue *queue, const struct settlement *settlement)
 {
-    struct pipeline *pipeline = &queue->pipeline;
+    struct redis_pipeline *pipeline = &queue->pipeline;
     const struct delivery *delivery = settlement->delivery;
     const struct slice *keys = queue->partitions[delivery->partition].keys.of;
-    pipeline_script(pipeline, SCRIPT_RETRY, 3, 5);
+    redis_pipeline_script(pipeline, SCRIPT_RETRY, 3, 5);
     command_part(&pipeline->text, keys[KEY_EVENTS]);
     command_part(&pipeline->text, keys[KEY_RETRY]);
     command_part(&pipeline->text, keys[KEY_ENVELOPES]);
@@ -62,10 +62,10 @@ static void write_retry(struct queue *queue, const struct settlement *settlement
 
 static void write_dead(struct queue *queue, const struct settlement *settlement)
 {
-    struct pipeline *pipeline = &queue->pipeline;
+    struct redis_pipeline *pipeline = &queue->pipeline;
     const struct delivery *delivery = settlement->delivery;
     const struct slice *keys = queue->partitions[delivery->partition].keys.of;
-    pipeline_script(pipeline, SCRIPT_DEAD, 3, 5);
+    redis_pipeline_script(pipeline, SCRIPT_DEAD, 3, 5);
     command_part(&pipeline->text, keys[KEY_EVENTS]);
     command_part(&pipeline->text, keys[KEY_DEAD]);
     command_part(&pipeline->text, keys[KEY_DEAD_INDEX]);

@@ -123,9 +123,9 @@ static uint32_t window_partition(const struct queue *queue, const struct window 
 
 static void write_read(struct queue *queue, const struct window *window, int64_t wait_ms)
 {
-    struct pipeline *pipeline = &queue->pipeline;
+    struct redis_pipeline *pipeline = &queue->pipeline;
     bool blocks = wait_ms > 0; /* BLOCK 0 would be for ever */
-    pipeline_command(pipeline, (blocks ? 9u : 7u) + 2u * window->n);
+    redis_pipeline_command(pipeline, (blocks ? 9u : 7u) + 2u * window->n);
     command_text(&pipeline->text, "XREADGROUP");
     command_text(&pipeline->text, "GROUP");
     command_text(&pipeline->text, QUEUE_GROUP);
@@ -230,8 +230,8 @@ enum queue_result queue_take(struct queue *queue, size_t max, int64_t wait_ms, s
 
 static void write_reclaim(struct queue *queue, uint32_t partition, size_t max)
 {
-    struct pipeline *pipeline = &queue->pipeline;
-    pipeline_script(pipeline, SCRIPT_RECLAIM, 1, 4);
+    struct redis_pipeline *pipeline = &queue->pipeline;
+    redis_pipeline_script(pipeline, SCRIPT_RECLAIM, 1, 4);
     command_part(&pipeline->text, queue->partitions[partition].keys.of[KEY_EVENTS]);
     command_text(&pipeline->text, QUEUE_GROUP);
     command_text(&pipeline->text, queue->consumer);
@@ -241,9 +241,9 @@ static void write_reclaim(struct queue *queue, uint32_t partition, size_t max)
 
 static void write_leave(struct queue *queue, const char *consumer)
 {
-    struct pipeline *pipeline = &queue->pipeline;
+    struct redis_pipeline *pipeline = &queue->pipeline;
     for (uint32_t i = 0; i < queue->n_partitions; i++) {
-        pipeline_script(pipeline, SCRIPT_LEAVE, 1, 3);
+        redis_pipeline_script(pipeline, SCRIPT_LEAVE, 1, 3);
         command_part(&pipeline->text, queue->partitions[i].keys.of[KEY_EVENTS]);
         command_text(&pipeline->text, QUEUE_GROUP);
         command_text(&pipeline->text, consumer);

@@ -1,7 +1,7 @@
 /* Adding, on a healthy server. */
-#include "sample.h"
+#include <stdio.h>
 
-#include "poll_loop.h"
+#include "adder_helper.h"
 
 static struct redis_server server;
 static struct poll_loop *loop;
@@ -29,21 +29,7 @@ static struct queue_adder *adder_with(const char *url, uint32_t partitions, int6
                                         .partitions = partitions,
                                         .max_backlog = max_backlog,
                                         .max_pending = max_pending};
-    struct loop_io io = poll_loop_io(loop);
-    struct queue_adder *adder = queue_adder_new(&options, &io, &err);
-    if (adder == NULL)
-        fail_msg("queue_adder_new: %s", err.text);
-    return adder;
-}
-
-static bool is_ready(void *adder)
-{
-    return queue_adder_is_ready(adder);
-}
-
-static bool is_idle(void *adder)
-{
-    return queue_adder_pending(adder) == 0;
+    return adder_start(loop, &options);
 }
 
 static bool is_full(void *adder)
@@ -61,23 +47,6 @@ static bool is_measured(void *adder)
     return queue_adder_backlog(adder) >= 0;
 }
 
-struct counts {
-    int ok, unavailable;
-};
-
-static void count(void *arg, enum add_result result)
-{
-    struct counts *counts = arg;
-    counts->ok += result == ADD_OK;
-    counts->unavailable += result == ADD_UNAVAILABLE;
-}
-
-static bool add(struct queue_adder *adder, const char *id, struct counts *counts)
-{
-    struct event event = sample_event(id, SLICE_LITERAL("{\"n\":1}"));
-    return queue_add(adder, &event, count, counts);
-}
-
 static void not_ready_before_connected(void **state)
 {
     struct queue_adder *adder = adder_with(server.url, 1, 0, 100);
@@ -85,8 +54,8 @@ static void not_ready_before_connected(void **state)
     (void)state;
     assert_false(queue_adder_is_ready(adder));
     assert_int_equal(queue_adder_backlog(adder), -1);
-    assert_false(add(adder, "e", &counts));
-    assert_true(poll_loop_run(loop, is_ready, adder, 5000));
+    assert_false(adder_add(adder, "e", &counts));
+    assert_true(poll_loop_run(loop, adder_is_ready, adder, 5000));
     assert_int_equal(queue_adder_connects(adder), 1);
     assert_int_equal(counts.ok + counts.unavailable, 0);
     assert_int_equal(server_number(&server, "DBSIZE"), 0); /* being ready leaves nothing behind */
@@ -99,15 +68,15 @@ static void many_in_one_turn_leave_in_one_write(void **state)
     struct counts counts = {0};
     char id[16];
     (void)state;
-    assert_true(poll_loop_run(loop, is_ready, adder, 5000));
+    assert_true(poll_loop_run(loop, adder_is_ready, adder, 5000));
     uint64_t writes = poll_loop_writes(loop);
     for (int i = 0; i < 200; i++) {
         snprintf(id, sizeof(id), "e%d", i);
-        assert_true(add(adder, id, &counts));
+        assert_true(adder_add(adder, id, &counts));
     }
     assert_int_equal(counts.ok, 0); /* never inside queue_add */
     assert_int_equal(queue_adder_pending(adder), 200);
-    assert_true(poll_loop_run(loop, is_idle, adder, 5000));
+    assert_true(poll_loop_run(loop, adder_is_idle, adder, 5000));
     assert_int_equal(counts.ok, 200);
     assert_in_range(poll_loop_writes(loop) - writes, 1, 3); /* a tick may add one of its own */
     assert_int_equal(server_number(&server, "XLEN waybill:{0}:events"), 200);
@@ -125,9 +94,9 @@ static void worker_reads_what_was_added(void **state)
     struct slice binary = {body, sizeof(body) - 1};
     struct event event = sample_event("pär/cel", binary);
     (void)state;
-    assert_true(poll_loop_run(loop, is_ready, adder, 5000));
-    assert_true(queue_add(adder, &event, count, &counts));
-    assert_true(poll_loop_run(loop, is_idle, adder, 5000));
+    assert_true(poll_loop_run(loop, adder_is_ready, adder, 5000));
+    assert_true(queue_add(adder, &event, adder_count, &counts));
+    assert_true(poll_loop_run(loop, adder_is_idle, adder, 5000));
     assert_result(queue_take(queue, 10, 1000, &batch, &err), QUEUE_OK, &err);
     assert_int_equal(batch.n, 1);
     assert_slice(batch.deliveries[0].key, "demo/pär/cel");
@@ -144,13 +113,13 @@ static void pending_is_bounded(void **state)
     struct queue_adder *adder = adder_with(server.url, 1, 0, 5);
     struct counts counts = {0};
     (void)state;
-    assert_true(poll_loop_run(loop, is_ready, adder, 5000));
+    assert_true(poll_loop_run(loop, adder_is_ready, adder, 5000));
     for (int i = 0; i < 5; i++)
-        assert_true(add(adder, "e", &counts));
-    assert_false(add(adder, "e", &counts));
-    assert_true(poll_loop_run(loop, is_idle, adder, 5000));
+        assert_true(adder_add(adder, "e", &counts));
+    assert_false(adder_add(adder, "e", &counts));
+    assert_true(poll_loop_run(loop, adder_is_idle, adder, 5000));
     assert_int_equal(counts.ok, 5);
-    assert_true(add(adder, "e", &counts));
+    assert_true(adder_add(adder, "e", &counts));
     queue_adder_free(adder); /* with one unanswered: called back */
     assert_int_equal(counts.unavailable, 1);
 }
@@ -167,7 +136,7 @@ static void backlog_is_measured_and_limits(void **state)
     for (int i = 0; i < 8; i++) {
         assert_false(queue_adder_is_full(adder) && i < 7);
         snprintf(id, sizeof(id), "e%d", i);
-        assert_true(add(adder, id, &counts));
+        assert_true(adder_add(adder, id, &counts));
         assert_true(queue_adder_backlog(adder) >= i + 1); /* at once, before it is measured again */
     }
     assert_true(poll_loop_run(loop, is_full, adder, 5000));
@@ -184,16 +153,16 @@ static void unix_socket_names_and_database(void **state)
     (void)state;
     snprintf(url, sizeof(url), "%s?db=2", server.unix_url);
     struct queue_adder *adder = adder_with(url, 1, 0, 10);
-    assert_true(poll_loop_run(loop, is_ready, adder, 5000));
-    assert_true(add(adder, "e", &counts));
-    assert_true(poll_loop_run(loop, is_idle, adder, 5000));
+    assert_true(poll_loop_run(loop, adder_is_ready, adder, 5000));
+    assert_true(adder_add(adder, "e", &counts));
+    assert_true(poll_loop_run(loop, adder_is_idle, adder, 5000));
     queue_adder_free(adder);
     snprintf(url, sizeof(url), "redis://localhost:%d/2", server.port); /* a name: looked up aside */
     adder = adder_with(url, 1, 0, 10);
-    assert_true(poll_loop_run(loop, is_ready, adder, 5000) || queue_adder_connects(adder) > 1);
-    assert_true(poll_loop_run(loop, is_ready, adder, 5000));
-    assert_true(add(adder, "e", &counts));
-    assert_true(poll_loop_run(loop, is_idle, adder, 5000));
+    assert_true(poll_loop_run(loop, adder_is_ready, adder, 5000) || queue_adder_connects(adder) > 1);
+    assert_true(poll_loop_run(loop, adder_is_ready, adder, 5000));
+    assert_true(adder_add(adder, "e", &counts));
+    assert_true(poll_loop_run(loop, adder_is_idle, adder, 5000));
     queue_adder_free(adder);
     assert_int_equal(counts.ok, 2);
     server_do(&server, "SELECT 2");
@@ -240,7 +209,7 @@ static void callbacks_may_add(void **state)
 {
     struct chain chain = {.adder = adder_with(server.url, 1, 0, 1), .left = 50};
     (void)state;
-    assert_true(poll_loop_run(loop, is_ready, chain.adder, 5000));
+    assert_true(poll_loop_run(loop, adder_is_ready, chain.adder, 5000));
     add_next(&chain, ADD_OK);
     assert_true(poll_loop_run(loop, is_chain_done, &chain, 5000));
     assert_int_equal(server_number(&server, "XLEN waybill:{0}:events"), 50);

@@ -1,4 +1,7 @@
 /* Taking: groups and epochs, fields, malformed entries, partitions, waiting. */
+#include <stdio.h>
+#include <stdlib.h>
+
 #include "sample.h"
 
 #include "base/clock.h"
