@@ -11,7 +11,7 @@
 #include <stdio.h>
 
 #include "base/log.h"
-#include "policy/state.h"
+#include "policy/pattern.h"
 
 #define MAX_LIST_ITEMS        INT64_C(10000000) /* more cannot be in memory; "#t" of a sparse table may say so */
 #define MAX_SORT_ITEMS        100000
@@ -335,6 +335,7 @@ static void open_string(lua_State *L)
     open_library(L, LUA_STRLIBNAME, luaopen_string);
     remove_names(L, removed);
     guard(L, guards);
+    pattern_open(L);
     lua_pushliteral(L, "");
     lua_getmetatable(L, -1); /* of all strings; its __index is the library */
     lua_pushboolean(L, 0);
@@ -407,6 +408,8 @@ void globals_open(lua_State *L)
     bind_mongo(L);
     bind_time(L);
     bind_verdicts(L);
+    if (policy_of(L)->options.role == POLICY_WORKER)
+        bind_http(L);
     sources_bind(L);
     seal(L);
 }

@@ -28,10 +28,29 @@ enum policy_role {
     POLICY_WORKER, /* process.lua, retry_policy.lua */
 };
 
+/* One HTTP exchange that a script asks for. The binding has checked all of it. */
+struct policy_http_request {
+    const char *method, *url;   /* http:// or https:// */
+    const char *const *headers; /* "Name: value" each */
+    size_t n_headers;
+    struct slice body;
+    int64_t timeout_ms; /* for the whole exchange; never more than what is left of the call */
+};
+
+struct policy_http_response {
+    int status;
+    struct slice headers; /* lines as they came, "Name: value" */
+    struct slice body;
+};
+
 /* What scripts may ask of the world outside Lua (worker only; members may be NULL, then the binding raises an error).
- */
+ * Called on the thread that runs the policy. */
 struct policy_host {
     void *arg;
+    void *http_arg;
+    /* Slices of the response in arena. false: no answer, err says why. policy/http_client.h has one over libcurl. */
+    bool (*http)(void *http_arg, const struct policy_http_request *request, struct arena *arena,
+                 struct policy_http_response *response, struct error *err);
     /* One document as Extended JSON in arena; *json empty when there is none. false: could not ask (transient), err
      * says why. */
     bool (*find)(void *arg, struct slice collection, struct slice id, struct arena *arena, struct slice *json,

@@ -3,7 +3,7 @@
  * Memory: our allocator counts and refuses; Lua then collects and, if that does not help, raises a memory error.
  * Time: a count hook reads the clock every HOOK_INSTRUCTIONS. Once the deadline is past it fires at each instruction,
  * so that a script which catches the error with pcall gets the next one at once. C functions are not interrupted by
- * hooks: those that could run long are replaced or guarded (globals.c, patterns.c). */
+ * hooks: those that could run long are replaced or guarded (globals.c, pattern.c). */
 #include <stdlib.h>
 
 #include "base/log.h"

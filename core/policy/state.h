@@ -45,10 +45,11 @@ struct policy {
     struct buf error_text; /* of the last run that failed: one line, with file:line */
     struct buf traceback;  /* the rest of it */
     struct log_gate fault_gate;
-    int log_lines;   /* in this call */
-    bool loading;    /* top levels and self-checks are running */
-    bool built;      /* once before: its sources stay as they are */
-    bool bad_answer; /* the last run failed because of what the script returned */
+    int log_lines;        /* in this call */
+    size_t pattern_steps; /* work of the pattern matcher since it looked at the clock */
+    bool loading;         /* top levels and self-checks are running */
+    bool built;           /* once before: its sources stay as they are */
+    bool bad_answer;      /* the last run failed because of what the script returned */
 
     int script_refs[SCRIPT_ROLES]; /* functions in the registry */
     struct object *request, *event, *ctx;
