@@ -8,6 +8,7 @@
 
 C_FILES = $(shell git ls-files '*.c' '*.h')
 PYTHON = /usr/bin/python3
+EXECUTABLES = waybill-ingest waybill-worker waybillctl waybill-devstore
 # What `make deps` installs for; `make deps DEPS=build` is enough to compile.
 DEPS = build run test lint
 
@@ -23,7 +24,7 @@ deps: ## install the Debian packages that are missing
 build: ## compile into build/bin/
 	@tools/deps.sh build
 	@test -f build/build.ninja || cmake --preset release --log-level=WARNING
-	@cmake --build --preset release -- --quiet
+	@cmake --build --preset release --target $(EXECUTABLES) -- --quiet
 
 run: ## install, build and start everything; Ctrl-C stops it
 	@tools/deps.sh build run

@@ -5,9 +5,10 @@
 set -eu
 
 build="build-essential cmake ninja-build pkg-config libh2o-evloop-dev libhiredis-dev libmongoc-dev liblua5.4-dev
-       lua-cjson lua-cjson-dev libssl-dev libcurl4-openssl-dev libsqlite3-dev libmicrohttpd-dev libpcre2-dev"
+       lua-cjson lua-cjson-dev libssl-dev libcurl4-openssl-dev libsqlite3-dev libmicrohttpd-dev libpcre2-dev
+       libcmocka-dev"
 run="redis-server redis-tools python3 curl"
-test="libcmocka-dev lua-check python3-pytest python3-pymongo python3-redis python3-requests python3-cryptography"
+test="lua-check python3-pytest python3-pymongo python3-redis python3-requests python3-cryptography"
 lint="clang-format lua-check shellcheck"
 model="spin gcc"
 

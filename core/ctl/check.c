@@ -44,36 +44,44 @@ static void check_role(const struct ctl *ctl, struct script_set *set, enum polic
     metrics_free(metrics);
 }
 
-/* "file:line: message" into its parts; without them file is empty and line 0. */
-static void split_place(const char *text, struct slice *file, long *line, const char **message)
+struct place {
+    struct slice file; /* below the folder of the scripts; empty when the error has none */
+    long line;
+    const char *message;
+};
+
+/* "file:line: message" into its parts. */
+static struct place place_of(const char *text)
 {
     const char *colon = strchr(text, ':');
-    *file = (struct slice){0};
-    *line = 0;
-    *message = text;
+    long line = 0;
     int used = 0;
-    if (colon == NULL || sscanf(colon + 1, "%9ld:%n", line, &used) != 1 || used == 0) {
-        *line = 0;
-        return;
-    }
-    *file = (struct slice){text, (size_t)(colon - text)};
-    *message = colon + 1 + used + strspn(colon + 1 + used, " ");
+    if (colon == NULL || sscanf(colon + 1, "%9ld:%n", &line, &used) != 1 || used == 0)
+        return (struct place){{0}, 0, text};
+    const char *message = colon + 1 + used;
+    return (struct place){{text, (size_t)(colon - text)}, line, message + strspn(message, " ")};
 }
 
 static void write_problem(struct json_writer *w, const struct verdict *verdict)
 {
-    struct slice file;
-    long line;
-    const char *message;
-    split_place(verdict->err.text, &file, &line, &message);
+    struct place place = place_of(verdict->err.text);
     json_object_open(w);
     json_member_text(w, "role", verdict->role);
-    if (file.len > 0) {
-        json_member_string(w, "file", file);
-        json_member_int(w, "line", line);
+    if (place.file.len > 0) {
+        json_member_string(w, "file", place.file);
+        json_member_int(w, "line", place.line);
     }
-    json_member_text(w, "message", message);
+    json_member_text(w, "message", place.message);
     json_object_close(w);
+}
+
+static void print_problem(const struct verdict *verdict, const char *dir)
+{
+    struct place place = place_of(verdict->err.text);
+    if (place.file.len > 0)
+        printf("%s/%.*s:%ld: %s (%s)\n", dir, SLICE_ARG(place.file), place.line, place.message, verdict->role);
+    else
+        printf("%s (%s)\n", verdict->err.text, verdict->role);
 }
 
 static void print_json(const struct verdict *verdicts, size_t n, const char *hash, bool ok)
@@ -98,7 +106,7 @@ static void print_text(const struct verdict *verdicts, size_t n, const char *dir
 {
     for (size_t i = 0; i < n; i++)
         if (!verdicts[i].ok)
-            printf("%s: %s\n", verdicts[i].role, verdicts[i].err.text);
+            print_problem(&verdicts[i], dir);
     if (ok)
         printf("%s: good for both services, hash %s\n", dir, hash);
 }

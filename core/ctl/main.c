@@ -105,7 +105,7 @@ static enum ctl_exit run_command(const struct command *command, int argc, char *
         !check_words(command, argc - 1, argv + 1, &err)) {
         exit_code = ctl_fail(CTL_USAGE, "%s", err.text);
     } else {
-        log_open("waybillctl", LOG_WARN, ctl.config.log_format);
+        log_open("waybillctl", LOG_ERROR, ctl.config.log_format); /* commands say themselves what matters */
         exit_code = command->run(&ctl, options, argc - 1, argv + 1);
     }
     free(options);
