@@ -235,9 +235,7 @@ struct http *http_new(const struct http_options *options)
     http->options = *options;
     h2o_config_init(&http->config);
     http->config.server_name = (h2o_iovec_t){0};
-    /* One more than the limit, as the library refuses a chunked body of exactly its limit; the rest is ours to refuse.
-     */
-    http->config.max_request_entity_size = options->body_limit_bytes + 1;
+    http->config.max_request_entity_size = options->body_limit_bytes; /* a chunked body must stay below it */
     http->config.http1.req_timeout = (uint64_t)options->request_timeout_ms;
     http->config.http1.upgrade_to_http2 = 0;
     http->config.http2.callbacks = (h2o_protocol_callbacks_t){0};

@@ -9,10 +9,9 @@
 #include "base/log.h"
 #include "base/memory.h"
 
-#define ACCEPTS_A_TURN   32  /* fairness towards the connections that are already there */
-#define ACCEPT_PAUSE_MS  100 /* when the system has no descriptor left: polling on would spin */
-#define LINGER_MS        2000
-#define LINGER_MAX_BYTES (64u << 20)
+#define ACCEPTS_A_TURN  32  /* fairness towards the connections that are already there */
+#define ACCEPT_PAUSE_MS 100 /* when the system has no descriptor left: polling on would spin */
+#define LINGER_MS       2000
 
 /* The library answers a malformed request line by itself, with at least so many bytes and without telling anybody. */
 #define SILENT_ANSWER_MIN_BYTES 100
@@ -100,7 +99,7 @@ static void linger_on_event(void *arg, bool readable, bool writable)
     if (got > 0)
         linger->discarded += (size_t)got;
     bool over = got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR);
-    if (over || linger->discarded > LINGER_MAX_BYTES)
+    if (over || linger->discarded > linger->listener->options.linger_max_bytes)
         linger_end(linger);
 }
 

@@ -13,6 +13,8 @@
 
 #define CUT_MS 200 /* at the end of a drain, for the last answers, and for what was cut off to go away */
 
+#define LINGER_MIN_BYTES (1u << 20)
+
 enum loop_state { LOOP_STARTING, LOOP_RUNNING, LOOP_FAILED, LOOP_ENDED };
 
 struct loop {
@@ -100,6 +102,14 @@ static struct queue_adder *new_adder(struct loop *loop, struct error *err)
     return queue_adder_new(&options, &io, err);
 }
 
+/* A sender whose body is somewhat over the limit should see his 413; one that sends without end should not be listened
+ * to. */
+static size_t linger_max_bytes(const struct config *config)
+{
+    size_t generous = 4 * (size_t)config->body_limit_bytes;
+    return generous > LINGER_MIN_BYTES ? generous : LINGER_MIN_BYTES;
+}
+
 static bool set_up(struct loop *loop, struct error *err)
 {
     /* On this thread, as h2o keeps per-thread stocks of memory that its sockets refer to. */
@@ -116,6 +126,7 @@ static bool set_up(struct loop *loop, struct error *err)
                                        .fd = loop->options.listen_fd,
                                        .tls = loop->options.tls,
                                        .max_connections = loop->options.max_connections,
+                                       .linger_max_bytes = linger_max_bytes(loop->options.config),
                                        .measures = loop->options.measures};
     loop->listener = listener_new(&options);
     if (loop->listener == NULL)
@@ -217,10 +228,7 @@ struct loop *loop_start(const struct loop_options *options, struct policy *polic
 {
     struct loop *loop = memory_alloc(sizeof *loop);
     loop->options = *options;
-    loop->desk = (struct desk){.body_limit_bytes = (size_t)options->config->body_limit_bytes,
-                               .policy = policy,
-                               .rate = options->rate,
-                               .measures = options->measures};
+    loop->desk = (struct desk){.policy = policy, .rate = options->rate, .measures = options->measures};
     pthread_mutex_init(&loop->lock, NULL);
     pthread_cond_init(&loop->state_changed, NULL);
     int code = pthread_create(&loop->thread, NULL, run, loop);

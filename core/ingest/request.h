@@ -12,7 +12,6 @@
 
 /* What serving requests needs; one a thread. All pointers are the loop's. */
 struct desk {
-    size_t body_limit_bytes;
     struct policy *policy;
     struct queue_adder *adder; /* NULL at the very end of a drain */
     struct rate *rate;         /* shared */
