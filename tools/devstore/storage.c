@@ -21,24 +21,25 @@ enum {
     CHECKPOINT_PAGES = 8 * 1024 /* of write-ahead log, before it is copied into the file */
 };
 
+/* c# stands for the table of the collection, x# for that of the index. */
 static const char *const statements[SQL_COUNT] = {
-    [SQL_BY_ID] = "SELECT r, doc FROM c%lld WHERE k = ?1",
-    [SQL_BY_ROW] = "SELECT r, doc FROM c%lld WHERE r = ?1",
-    [SQL_TABLE] = "SELECT r, doc FROM c%lld WHERE r > ?1 ORDER BY r",
-    [SQL_TABLE_DOWN] = "SELECT r, doc FROM c%lld WHERE r < ?1 ORDER BY r DESC",
-    [SQL_ID_RANGE] = "SELECT r, doc, k FROM c%lld WHERE k >= ?1 AND k < ?2 ORDER BY k",
-    [SQL_ID_RANGE_DOWN] = "SELECT r, doc, k FROM c%lld WHERE k >= ?1 AND k < ?2 ORDER BY k DESC",
-    [SQL_INDEX] = "SELECT r, doc, x.k FROM x%2$lld x CROSS JOIN c%1$lld USING (r) "
+    [SQL_BY_ID] = "SELECT r, doc FROM c# WHERE k = ?1",
+    [SQL_BY_ROW] = "SELECT r, doc FROM c# WHERE r = ?1",
+    [SQL_TABLE] = "SELECT r, doc FROM c# WHERE r > ?1 ORDER BY r",
+    [SQL_TABLE_DOWN] = "SELECT r, doc FROM c# WHERE r < ?1 ORDER BY r DESC",
+    [SQL_ID_RANGE] = "SELECT r, doc, k FROM c# WHERE k >= ?1 AND k < ?2 ORDER BY k",
+    [SQL_ID_RANGE_DOWN] = "SELECT r, doc, k FROM c# WHERE k >= ?1 AND k < ?2 ORDER BY k DESC",
+    [SQL_INDEX] = "SELECT r, doc, x.k FROM x# x CROSS JOIN c# USING (r) "
                   "WHERE (x.k, r) > (?1, ?3) AND x.k < ?2 ORDER BY x.k, r",
-    [SQL_INDEX_DOWN] = "SELECT r, doc, x.k FROM x%2$lld x CROSS JOIN c%1$lld USING (r) "
+    [SQL_INDEX_DOWN] = "SELECT r, doc, x.k FROM x# x CROSS JOIN c# USING (r) "
                        "WHERE (x.k, r) < (?2, ?3) AND x.k >= ?1 ORDER BY x.k DESC, r DESC",
-    [SQL_INDEX_ROWS] = "SELECT r FROM x%2$lld WHERE k >= ?1 AND k < ?2",
-    [SQL_INSERT] = "INSERT INTO c%lld (k, doc) VALUES (?1, ?2)",
-    [SQL_UPDATE] = "UPDATE c%lld SET doc = ?2 WHERE r = ?1",
-    [SQL_DELETE] = "DELETE FROM c%lld WHERE r = ?1",
-    [SQL_INDEX_ADD] = "INSERT OR IGNORE INTO x%2$lld (k, r) VALUES (?1, ?2)",
-    [SQL_INDEX_REMOVE] = "DELETE FROM x%2$lld WHERE k = ?1 AND r = ?2",
-    [SQL_INDEX_PROBE] = "SELECT 1 FROM x%2$lld WHERE k = ?1 AND r <> ?2 LIMIT 1",
+    [SQL_INDEX_ROWS] = "SELECT r FROM x# WHERE k >= ?1 AND k < ?2",
+    [SQL_INSERT] = "INSERT INTO c# (k, doc) VALUES (?1, ?2)",
+    [SQL_UPDATE] = "UPDATE c# SET doc = ?2 WHERE r = ?1",
+    [SQL_DELETE] = "DELETE FROM c# WHERE r = ?1",
+    [SQL_INDEX_ADD] = "INSERT OR IGNORE INTO x# (k, r) VALUES (?1, ?2)",
+    [SQL_INDEX_REMOVE] = "DELETE FROM x# WHERE k = ?1 AND r = ?2",
+    [SQL_INDEX_PROBE] = "SELECT 1 FROM x# WHERE k = ?1 AND r <> ?2 LIMIT 1",
 };
 
 struct slot {
@@ -94,6 +95,21 @@ bool handle_error(struct handle *handle, struct error *error)
     return error_set(error, code, "storage: %s", sqlite3_errmsg(handle->db));
 }
 
+/* The texts fit with any two numbers. */
+static void statement_text(enum sql sql, int64_t collection, int64_t index, char *out, size_t size)
+{
+    size_t n = 0;
+    for (const char *p = statements[sql]; *p != '\0' && n + 24 < size; p++) {
+        if (p[1] == '#') {
+            n += (size_t)snprintf(out + n, size - n, "%c%lld", *p, (long long)(*p == 'c' ? collection : index));
+            p++;
+        } else {
+            out[n++] = *p;
+        }
+    }
+    out[n] = '\0';
+}
+
 void *statement_get(struct handle *handle, enum sql sql, int64_t collection, int64_t index, struct error *error)
 {
     uint64_t hash = ((uint64_t)collection * 31 + (uint64_t)index) * SQL_COUNT + sql;
@@ -107,7 +123,7 @@ void *statement_get(struct handle *handle, enum sql sql, int64_t collection, int
             victim = slot;
     }
     char text[256];
-    snprintf(text, sizeof text, statements[sql], (long long)collection, (long long)index);
+    statement_text(sql, collection, index, text, sizeof text);
     sqlite3_stmt *statement = NULL;
     if (sqlite3_prepare_v3(handle->db, text, -1, SQLITE_PREPARE_PERSISTENT, &statement, NULL) != SQLITE_OK) {
         handle_error(handle, error);
