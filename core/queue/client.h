@@ -29,8 +29,8 @@ struct queue {
     bool is_open;            /* on this connection, group and epoch of each partition were seen */
     bool renewed;            /* an epoch changed since the last queue_open told */
 
-    uint32_t turn;            /* the partition to begin with, so that none starves */
-    mono_time sweep_at;       /* when to look for long-gone consumers again */
+    uint32_t turn;                  /* the partition to begin with, so that none starves */
+    mono_time sweep_at;             /* when to look for long-gone consumers again */
     struct redis_pipeline pipeline; /* of the current call */
 };
 
@@ -43,6 +43,11 @@ bool connection_set_timeout(struct queue *queue, int64_t ms, struct error *err) 
  * but QUEUE_OK the connection is closed. */
 enum queue_result queue_begin(struct queue *queue, struct error *err) MUST_USE;
 enum queue_result queue_run(struct queue *queue, struct error *err) MUST_USE;
+/* The epoch can change while we are connected: Redis was emptied, and another client was first to make the group again.
+ * So whatever takes or promotes asks for it in the same round trip: ask adds the call, check judges its reply. */
+void queue_ask_epoch(struct queue *queue, uint32_t partition);
+enum queue_result queue_check_epoch(struct queue *queue, uint32_t partition, const redisReply *reply,
+                                    struct error *err) MUST_USE;
 /* For an answer of the wrong shape. */
 enum queue_result queue_nonsense(struct queue *queue, const char *what, struct error *err) MUST_USE;
 

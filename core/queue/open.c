@@ -125,6 +125,22 @@ enum queue_result queue_open(struct queue *queue, bool *renewed, struct error *e
     return QUEUE_OK;
 }
 
+void queue_ask_epoch(struct queue *queue, uint32_t partition)
+{
+    redis_pipeline_command(&queue->pipeline, 2);
+    command_text(&queue->pipeline.text, "GET");
+    command_part(&queue->pipeline.text, queue->partitions[partition].keys.of[KEY_EPOCH]);
+}
+
+enum queue_result queue_check_epoch(struct queue *queue, uint32_t partition, const redisReply *reply, struct error *err)
+{
+    if (!queue->is_open || slice_is(reply_slice(reply), queue->partitions[partition].epoch))
+        return QUEUE_OK;
+    connection_close(queue);
+    error_set(err, "Redis bears another epoch: it lost what it had; open the queue again");
+    return QUEUE_UNAVAILABLE;
+}
+
 struct slice queue_epoch(const struct queue *queue, uint32_t partition)
 {
     return partition < queue->n_partitions ? slice_of(queue->partitions[partition].epoch) : (struct slice){"", 0};

@@ -10,11 +10,10 @@ static void write_promote(struct queue *queue, uint32_t partition)
 {
     struct redis_pipeline *pipeline = &queue->pipeline;
     const struct slice *keys = queue->partitions[partition].keys.of;
-    redis_pipeline_script(pipeline, SCRIPT_PROMOTE, 4, 2);
+    redis_pipeline_script(pipeline, SCRIPT_PROMOTE, 3, 2);
     command_part(&pipeline->text, keys[KEY_EVENTS]);
     command_part(&pipeline->text, keys[KEY_RETRY]);
     command_part(&pipeline->text, keys[KEY_ENVELOPES]);
-    command_part(&pipeline->text, keys[KEY_EPOCH]);
     command_number(&pipeline->text, PROMOTE_MAX_ENTRIES);
     command_number(&pipeline->text, PROMOTE_MAX_BYTES);
 }
@@ -26,11 +25,11 @@ static void report_orphans(uint32_t partition, int64_t orphans)
                   LOG_I("partition", partition), LOG_I("count", orphans));
 }
 
-/* promote's answer for one partition: [moved, next_ms, orphans, epoch]. */
+/* promote's answer for one partition: [moved, next_ms, orphans]. */
 static bool read_promoted(uint32_t partition, const redisReply *reply, size_t *moved, int64_t *next_ms)
 {
     int64_t here, next, orphans;
-    if (!reply_is_list(reply, 4) || !reply_number(reply->element[0], &here) ||
+    if (!reply_is_list(reply, 3) || !reply_number(reply->element[0], &here) ||
         !reply_number(reply->element[1], &next) || !reply_number(reply->element[2], &orphans))
         return false;
     *moved += (size_t)here;
@@ -40,13 +39,6 @@ static bool read_promoted(uint32_t partition, const redisReply *reply, size_t *m
     return true;
 }
 
-/* The epoch can change while we are connected: Redis was emptied, and another worker was first to make the group again.
- */
-static bool is_epoch_known(const struct queue *queue, uint32_t partition, const redisReply *reply)
-{
-    return !queue->is_open || slice_is(reply_slice(reply->element[3]), queue->partitions[partition].epoch);
-}
-
 enum queue_result queue_promote(struct queue *queue, size_t *moved, int64_t *next_ms, struct error *err)
 {
     *moved = 0;
@@ -54,23 +46,18 @@ enum queue_result queue_promote(struct queue *queue, size_t *moved, int64_t *nex
     enum queue_result result = queue_begin(queue, err);
     if (result != QUEUE_OK)
         return result;
-    for (uint32_t p = 0; p < queue->n_partitions; p++)
-        write_promote(queue, p);
-    result = queue_run(queue, err);
-    if (result != QUEUE_OK)
-        return result;
-    bool renewed = false;
     for (uint32_t p = 0; p < queue->n_partitions; p++) {
-        const redisReply *reply = queue->pipeline.calls[p].reply;
-        if (!read_promoted(p, reply, moved, next_ms))
-            return queue_nonsense(queue, "promote", err);
-        renewed = renewed || !is_epoch_known(queue, p, reply);
+        write_promote(queue, p);
+        queue_ask_epoch(queue, p);
     }
-    if (!renewed)
-        return QUEUE_OK;
-    connection_close(queue);
-    error_set(err, "Redis bears another epoch: it lost what it had; open the queue again");
-    return QUEUE_UNAVAILABLE;
+    result = queue_run(queue, err);
+    for (uint32_t p = 0; result == QUEUE_OK && p < queue->n_partitions; p++) {
+        const struct call *calls = &queue->pipeline.calls[2 * p];
+        if (!read_promoted(p, calls[0].reply, moved, next_ms))
+            return queue_nonsense(queue, "promote", err);
+        result = queue_check_epoch(queue, p, calls[1].reply, err);
+    }
+    return result;
 }
 
 enum queue_result queue_is_waiting(struct queue *queue, struct slice key, bool *waiting, struct error *err)

@@ -172,6 +172,21 @@ static bool read_stream(const struct queue *queue, const redisReply *stream, str
     return true;
 }
 
+/* XREADGROUP's answer, the last in the pipeline: nil, or the streams that had something. */
+static bool read_streams(const struct queue *queue, struct queue_batch *batch, size_t max)
+{
+    const redisReply *streams = queue->pipeline.calls[queue->pipeline.n - 1].reply;
+    if (streams->type == REDIS_REPLY_NIL)
+        return true;
+    if (!reply_is_list(streams, 0))
+        return false;
+    for (size_t i = 0; i < streams->elements; i++) {
+        if (!read_stream(queue, streams->element[i], batch, max))
+            return false;
+    }
+    return true;
+}
+
 static enum queue_result take_once(struct queue *queue, size_t max, int64_t wait_ms, struct queue_batch *batch,
                                    struct error *err)
 {
@@ -181,21 +196,15 @@ static enum queue_result take_once(struct queue *queue, size_t max, int64_t wait
     if (!connection_set_timeout(queue, queue->timeout_ms + wait_ms, err))
         return QUEUE_UNAVAILABLE;
     struct window window = next_window(queue, max);
+    for (uint32_t i = 0; i < window.n; i++)
+        queue_ask_epoch(queue, window_partition(queue, &window, i));
     write_read(queue, &window, window.n < queue->n_partitions && wait_ms > WINDOW_WAIT_MS ? WINDOW_WAIT_MS : wait_ms);
     result = queue_run(queue, err);
-    if (result != QUEUE_OK)
-        return result;
-
-    const redisReply *streams = queue->pipeline.calls[0].reply;
-    if (streams->type == REDIS_REPLY_NIL)
-        return QUEUE_OK;
-    if (!reply_is_list(streams, 0))
+    if (result == QUEUE_OK && !read_streams(queue, batch, max))
         return queue_nonsense(queue, "XREADGROUP", err);
-    for (size_t i = 0; i < streams->elements; i++) {
-        if (!read_stream(queue, streams->element[i], batch, max))
-            return queue_nonsense(queue, "XREADGROUP", err);
-    }
-    return QUEUE_OK;
+    for (uint32_t i = 0; result == QUEUE_OK && i < window.n; i++)
+        result = queue_check_epoch(queue, window_partition(queue, &window, i), queue->pipeline.calls[i].reply, err);
+    return result;
 }
 
 static enum queue_result check_take(const struct queue *queue, size_t max, struct error *err)
@@ -275,10 +284,13 @@ static enum queue_result reclaim_from(struct queue *queue, uint32_t partition, s
     if (result != QUEUE_OK)
         return result;
     write_reclaim(queue, partition, max - batch->n);
+    queue_ask_epoch(queue, partition);
     result = queue_run(queue, err);
-    if (result == QUEUE_OK && !read_reclaimed(queue->pipeline.calls[0].reply, partition, batch, max))
-        result = queue_nonsense(queue, "reclaim", err);
-    return result;
+    if (result != QUEUE_OK)
+        return result;
+    if (!read_reclaimed(queue->pipeline.calls[0].reply, partition, batch, max))
+        return queue_nonsense(queue, "reclaim", err);
+    return queue_check_epoch(queue, partition, queue->pipeline.calls[1].reply, err);
 }
 
 static enum queue_result sweep_now_and_then(struct queue *queue, struct error *err)

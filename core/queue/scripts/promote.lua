@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
 -- Moves what is due from the retry set to the stream, in the order of due times, at most so many entries and so many
 -- bytes a call: other clients wait meanwhile.
--- KEYS events, retry, envelopes, epoch; ARGV most entries, most bytes.
--- Returns moved, ms until the next is due (-1: none), members that had no envelope, the epoch (false: none).
-local events, retry, envelopes, epoch = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+-- KEYS events, retry, envelopes; ARGV most entries, most bytes.
+-- Returns moved, ms until the next is due (-1: none), members that had no envelope.
+local events, retry, envelopes = KEYS[1], KEYS[2], KEYS[3]
 local limit, bytes_left = ARGV[1], tonumber(ARGV[2])
 
 local time = redis.call('TIME')
@@ -37,4 +37,4 @@ end
 
 local first = redis.call('ZRANGE', retry, 0, 0, 'WITHSCORES')
 local next_ms = first[2] and math.max(tonumber(first[2]) - now, 0) or -1
-return {moved, next_ms, orphans, redis.call('GET', epoch)}
+return {moved, next_ms, orphans}
