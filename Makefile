@@ -24,7 +24,8 @@ deps: ## install the Debian packages that are missing
 build: ## compile into build/bin/
 	@tools/deps.sh build
 	@test -f build/build.ninja || cmake --preset release --log-level=WARNING
-	@cmake --build --preset release --target $(EXECUTABLES) -- --quiet
+	@test -x build/bin/waybillctl || echo 'Building ...'
+	@cmake --build --preset release --target $(EXECUTABLES) >build/build.log || { cat build/build.log; exit 1; }
 
 run: ## install, build and start everything; Ctrl-C stops it
 	@tools/deps.sh build run

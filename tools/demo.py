@@ -78,6 +78,9 @@ class Demo:
         deadline = time.monotonic() + WAIT_S
         record = self.event(key)
         while not condition(record) and time.monotonic() < deadline:
+            failure = self.stack.failed()
+            if failure is not None:
+                raise failure
             time.sleep(0.05)
             record = self.event(key)
         return record

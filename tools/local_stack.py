@@ -41,8 +41,8 @@ class Stopped(Exception):
 
 def split_address(text):
     """("host", port) of "host:port", "[v6]:port" or ":port"."""
-    host, _, port = text.rpartition(":")
-    if not port.isdigit() or int(port) > 65535:
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535:
         raise StackError(f"'{text}' is not an address: give host:port, as in 127.0.0.1:8080")
     return host.strip("[]"), int(port)
 
@@ -83,7 +83,7 @@ def check_listener(variable, address, what):
         why = "is not allowed to this user (ports below 1024 are root's):"
     else:
         why = f"cannot be listened on ({error.strerror or error}):"
-    example = join_address(host or "127.0.0.1", port + 1000 if port < 60000 else port - 1000)
+    example = join_address(host or "127.0.0.1", port + 10 if 1024 <= port < 65000 else 8090)
     raise StackError(f"{address} ({what}) {why} choose another address, as in {variable}={example}")
 
 

@@ -51,10 +51,12 @@ enum ctl_exit backends_store_exit(enum store_result result, const char *what, co
     case STORE_NOT_FOUND:
         return ctl_fail(CTL_NOT_FOUND, "%s: not found", what);
     case STORE_UNAVAILABLE:
-        return ctl_fail(CTL_UNREACHABLE, "the store cannot be reached (WAYBILL_MONGO_URL): %s", err->text);
+        return ctl_fail(CTL_UNREACHABLE,
+                        "the store cannot be reached: %s (WAYBILL_MONGO_URL names it; after `make run`: `. .run/env`)",
+                        err->text);
     case STORE_REFUSED:
     default:
-        return ctl_fail(CTL_NOT_GOOD, "%s: %s", what, err->text);
+        return ctl_fail(CTL_NOT_GOOD, "%s", err->text);
     }
 }
 
@@ -64,7 +66,9 @@ enum ctl_exit backends_queue_exit(enum queue_result result, const struct error *
     case QUEUE_OK:
         return CTL_OK;
     case QUEUE_UNAVAILABLE:
-        return ctl_fail(CTL_UNREACHABLE, "Redis cannot be reached (WAYBILL_REDIS_URL): %s", err->text);
+        return ctl_fail(CTL_UNREACHABLE,
+                        "Redis cannot be reached: %s (WAYBILL_REDIS_URL names it; after `make run`: `. .run/env`)",
+                        err->text);
     case QUEUE_REFUSED:
     default:
         return ctl_fail(CTL_NOT_GOOD, "Redis: %s", err->text);

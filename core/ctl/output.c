@@ -23,6 +23,8 @@ const char *output_upper(struct arena *arena, const char *source)
 
 struct slice output_duration(struct arena *arena, int64_t ms)
 {
+    if (ms >= 1000 && ms < 10000)
+        return arena_printf(arena, "%lld.%llds", (long long)(ms / 1000), (long long)(ms % 1000 / 100));
     static const struct {
         int64_t ms;
         const char *unit;

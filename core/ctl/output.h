@@ -17,7 +17,7 @@ const char *output_upper(struct arena *arena, const char *source);
 
 /* "3m ago", "in 12s", "now"; in arena. */
 struct slice output_age(struct arena *arena, int64_t then_ms, int64_t now_ms);
-/* "350ms", "12s", "4m", "3h", "5d"; in arena. */
+/* "350ms", "1.2s", "12s", "4m", "3h", "5d"; in arena. */
 struct slice output_duration(struct arena *arena, int64_t ms);
 
 /* A table: columns are as wide as their widest cell, the last one is cut at nothing. Cells are views. */

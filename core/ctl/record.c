@@ -3,9 +3,6 @@
 #include <stdio.h>
 
 #include "base/clock.h"
-#include "base/crypto.h"
-#include "base/json.h"
-#include "base/utf8.h"
 #include "ctl/output.h"
 
 void record_line(const char *label, struct slice value)
@@ -69,51 +66,9 @@ void record_attempts(struct arena *arena, const struct json_value *attempts)
     output_table_free(&table);
 }
 
-/* Bytes come as base64. Adds them to out; false when they are none. */
-static bool decode(const struct json_value *value, struct buf *out)
-{
-    return value != NULL && value->type == JSON_STRING && crypto_base64_decode(value->text, false, out);
-}
-
 void record_body(const struct json_value *record)
 {
-    struct buf body = {0};
-    if (decode(json_get(record, "body"), &body) && body.len > 0) {
-        printf("\n");
-        fwrite(body.data, 1, body.len, stdout);
-        printf("\n");
-    }
-    buf_free(&body);
-}
-
-static void write_bytes(struct json_writer *w, const char *name, const struct json_value *value)
-{
-    struct buf bytes = {0};
-    if (decode(value, &bytes) && utf8_check(buf_slice(&bytes)))
-        json_member_string(w, name, buf_slice(&bytes));
-    else
-        json_member_text(w, name, NULL);
-    buf_free(&bytes);
-}
-
-void record_print_json(const struct json_value *record)
-{
-    struct buf out = {0};
-    struct json_writer w = json_writer(&out);
-    json_object_open(&w);
-    for (const struct json_value *member = record->first; member != NULL; member = member->next) {
-        char name[128];
-        snprintf(name, sizeof name, "%.*s", SLICE_ARG(member->name));
-        if (slice_is(member->name, "body") || slice_is(member->name, "headers")) {
-            write_bytes(&w, name, member);
-        } else {
-            json_name(&w, name);
-            json_raw(&w, member->raw);
-        }
-        if (slice_is(member->name, "body"))
-            json_member_string(&w, "body_base64", member->text);
-    }
-    json_object_close(&w);
-    output_line(&out);
-    buf_free(&out);
+    struct slice body = json_text(json_get(record, "body"));
+    if (body.len > 0)
+        printf("\n%.*s\n", SLICE_ARG(body));
 }

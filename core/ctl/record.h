@@ -1,4 +1,4 @@
-/* Printing one record of the store: an event or a dead letter with its attempts and its body. */
+/* Printing one record of the store for a person: an event or a dead letter with its attempts and its body. */
 #ifndef CTL_RECORD_H
 #define CTL_RECORD_H
 
@@ -11,10 +11,7 @@ void record_line(const char *label, struct slice value);
 void record_time(struct arena *arena, const char *label, const struct json_value *time);
 /* The table of attempts, with the delays that were chosen. */
 void record_attempts(struct arena *arena, const struct json_value *attempts);
-/* The body as it came, last. */
+/* The body as it came (base64 when it is no text), last. */
 void record_body(const struct json_value *record);
-
-/* The record as JSON: what the store keeps as bytes (body, headers) as text, the body also as body_base64. */
-void record_print_json(const struct json_value *record);
 
 #endif

@@ -55,7 +55,7 @@ static enum ctl_exit run_show(struct ctl *ctl, const void *options, int argc, ch
         if (event == NULL)
             exit_code = ctl_fail(CTL_NOT_GOOD, "the store's record is not JSON: %s", err.text);
         else if (o->json)
-            record_print_json(event);
+            output_line(&text);
         else
             print_event(ctl->arena, argv[0], event);
     }

@@ -152,7 +152,7 @@ static void ages_are_short(void **state)
     static const struct {
         int64_t ms;
         const char *text;
-    } ages[] = {{-12000, "in 12s"},       {0, "now"},        {999, "now"},        {1000, "1s ago"},
+    } ages[] = {{-12000, "in 12s"},       {0, "now"},        {999, "now"},        {1000, "1.0s ago"},
                 {59999, "59s ago"},       {60000, "1m ago"}, {3600000, "1h ago"}, {86400000, "24h ago"},
                 {2 * 86400000, "2d ago"}, {-250, "in 250ms"}};
     struct arena *arena = arena_new();
