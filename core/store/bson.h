@@ -7,8 +7,8 @@
 
 #include <bson/bson.h>
 
-#include "base/clock.h"
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/memory.h"
 #include "base/slice.h"
 

@@ -74,10 +74,11 @@ static int64_t share_of_lease(int64_t lease_ms, int64_t part, int64_t least_ms, 
     return ms < least_ms ? least_ms : ms > most_ms ? most_ms : ms;
 }
 
-/* A call ends well within a lease even if the server hangs: its owner must still be able to give signs of life. */
+/* A call ends well within a lease even if the server hangs: its owner must still be able to give signs of life. After a
+ * broken connection the driver looks for the server again at half-second steps, so selection must outlast one. */
 static void set_limits(mongoc_uri_t *uri, int64_t lease_ms)
 {
-    int64_t connect_ms = share_of_lease(lease_ms, 30, 200, 1000);
+    int64_t connect_ms = share_of_lease(lease_ms, 30, 750, 1000);
     set_default(uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, connect_ms);
     set_default(uri, MONGOC_URI_CONNECTTIMEOUTMS, connect_ms);
     set_default(uri, MONGOC_URI_SOCKETTIMEOUTMS, share_of_lease(lease_ms, 6, 500, 5000));

@@ -103,6 +103,10 @@ static enum store_result replay_event(struct store_client *client, struct slice 
     bson_t *doc = NULL;
     int64_t matched = 0;
     enum store_result result = client_get(client, client->events, key, &doc, err);
+    if (result == STORE_NOT_FOUND && key.len > 10 && memcmp(key.base, "malformed/", 10) == 0) {
+        error_set(err, "%.*s was no envelope: there is nothing to replay, only to discard", SLICE_ARG(key));
+        return STORE_REFUSED;
+    }
     if (result != STORE_OK)
         return result;
     if (slice_is(get_text(doc, "status"), STATUS_DEAD)) {

@@ -313,26 +313,30 @@ void change(struct bench *bench, const char *collection, struct slice id, const 
     mongoc_collection_destroy(in);
 }
 
-bool fail_next(struct bench *bench, int times, const char *data_json)
+static bool set_failpoint(struct bench *bench, const char *mode, const char *data)
 {
     bson_error_t error = {0};
     bson_t reply;
     char text[1024];
-    if (times > 0)
-        snprintf(text, sizeof(text), "{\"configureFailPoint\":\"failCommand\",\"mode\":{\"times\":%d},\"data\":%s}",
-                 times, data_json);
-    else
-        snprintf(text, sizeof(text), "{\"configureFailPoint\":\"failCommand\",\"mode\":\"off\"}");
+    snprintf(text, sizeof(text), "{\"configureFailPoint\":\"failCommand\",\"mode\":%s%s%s%s}", mode,
+             data == NULL ? "" : ",\"data\":{\"appName\":\"waybill-worker\",", data == NULL ? "" : data,
+             data == NULL ? "" : "}");
     bson_t *command = bson_new_from_json((const uint8_t *)text, -1, &error);
-    assert_non_null(command);
+    if (command == NULL)
+        fail_msg("%s: %s", error.message, text);
     bool ok = mongoc_client_command_simple(bench->raw, "admin", command, NULL, &reply, &error);
     bson_destroy(&reply);
     bson_destroy(command);
     return ok;
 }
 
-void need_failpoints(struct bench *bench)
+void fail_commands(struct bench *bench, const char *mode, const char *data)
 {
-    if (!fail_next(bench, 0, NULL))
-        skip();
+    if (!set_failpoint(bench, mode, data))
+        skip(); /* a server that was started without enableTestCommands */
+}
+
+void fail_no_more(struct bench *bench)
+{
+    set_failpoint(bench, "\"off\"", NULL);
 }

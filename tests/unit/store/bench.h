@@ -72,8 +72,10 @@ bool exists_at(struct bench *bench, const char *collection, struct slice id, con
 size_t length_at(struct bench *bench, const char *collection, struct slice id, const char *path);
 void change(struct bench *bench, const char *collection, struct slice id, const char *update_json);
 
-/* {configureFailPoint: "failCommand", mode: {times: n}, data}; n = 0 switches it off. false: the server has none. */
-bool fail_next(struct bench *bench, int times, const char *data_json);
-void need_failpoints(struct bench *bench); /* skips the test on a server without */
+/* configureFailPoint failCommand, for the workers' connections only. mode: "{\"times\": 1}", "{\"skip\": 2}" (from then
+ * on always), "\"alwaysOn\"", "\"off\"". data: what a command meets, and which. The test is skipped where there are no
+ * fail points. */
+void fail_commands(struct bench *bench, const char *mode, const char *data);
+void fail_no_more(struct bench *bench);
 
 #endif
