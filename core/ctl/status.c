@@ -107,17 +107,22 @@ static void add_service_row(struct ctl *ctl, struct output_table *table, const s
     output_table_add(table, (const struct slice[]){slice_of(s->name), state, detail});
 }
 
+static struct slice queue_text(struct ctl *ctl, const struct queue_depth *d)
+{
+    struct slice oldest = {0};
+    if (d->stream > 0)
+        oldest = arena_printf(ctl->arena, " (%lld in workers' hands, the oldest is there for %.*s)",
+                              (long long)d->pending, SLICE_ARG(output_duration(ctl->arena, d->oldest_ms)));
+    return arena_printf(ctl->arena, "%lld queued%.*s, %lld wait for a retry, %lld dead", (long long)d->stream,
+                        SLICE_ARG(oldest), (long long)d->retry, (long long)d->dead);
+}
+
 static void add_redis_row(struct ctl *ctl, struct output_table *table, const struct report *r)
 {
     struct slice state = SLICE_LITERAL("not reachable"), detail = slice_of(r->redis_error.text);
     if (r->redis_reached) {
-        const struct queue_depth *d = &r->depth;
         state = SLICE_LITERAL("reachable");
-        detail = arena_printf(
-            ctl->arena,
-            "%lld in the stream (oldest %.*s), %lld of them in workers' hands, %lld wait for a retry, %lld dead",
-            (long long)d->stream, SLICE_ARG(output_duration(ctl->arena, d->oldest_ms)), (long long)d->pending,
-            (long long)d->retry, (long long)d->dead);
+        detail = queue_text(ctl, &r->depth);
     }
     output_table_add(table, (const struct slice[]){SLICE_LITERAL("redis"), state, detail});
 }
@@ -145,7 +150,8 @@ static void print_report(struct ctl *ctl, const struct report *r)
     if (r->durability[0] != '\0')
         printf("\nWarning: %s\n", r->durability);
     if (r->letters[0] > 0)
-        printf("\n%lld dead letters wait for somebody: waybillctl dlq list\n", (long long)r->letters[0]);
+        printf("\n%lld dead letter%s for somebody to look: waybillctl dlq list\n", (long long)r->letters[0],
+               r->letters[0] == 1 ? " waits" : "s wait");
 }
 
 static void write_service(struct json_writer *w, const struct service *s)
