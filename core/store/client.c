@@ -5,8 +5,6 @@
 
 #include "bson.h"
 
-#define FAST_FAILURE_MS 1000
-
 static mongoc_collection_t *open_collection(struct store_client *client, const char *name)
 {
     mongoc_collection_t *collection = mongoc_client_get_collection(client->client, client->store->database, name);
@@ -58,8 +56,9 @@ void client_begin(struct store_client *client)
 
 bool client_should_repeat(const struct store_client *client, enum store_result result)
 {
+    int64_t at_once_ms = client->store->lease_ms / 12; /* half of the socket's time-out */
     return result == STORE_UNAVAILABLE && client->cut_off &&
-           mono_elapsed_ms(client->started, clock_mono()) < FAST_FAILURE_MS;
+           mono_elapsed_ms(client->started, clock_mono()) < (at_once_ms < 1000 ? at_once_ms : 1000);
 }
 
 bool client_is_in_time(const struct store_client *client, struct error *err)

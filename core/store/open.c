@@ -47,7 +47,8 @@ void store_cleanup(void)
     mongoc_log_set_handler(mongoc_log_default_handler, NULL);
 }
 
-static mongoc_uri_t *parse(const char *url, struct error *err)
+/* NULL with the driver's words when it does not like the URL, or has something to say about it. */
+static mongoc_uri_t *parse_as_it_is(const char *url, struct error *why)
 {
     struct error complaint = {{0}};
     bson_error_t error = {0};
@@ -56,9 +57,40 @@ static mongoc_uri_t *parse(const char *url, struct error *err)
     parse_complaint = NULL;
     if (uri != NULL && complaint.text[0] == '\0')
         return uri;
-    error_set(err, "WAYBILL_MONGO_URL: %s", uri == NULL ? error.message : complaint.text);
+    error_set(why, "%s", uri == NULL ? error.message : complaint.text);
     if (uri != NULL)
         mongoc_uri_destroy(uri);
+    return NULL;
+}
+
+/* The URL without its user and password; NULL when it has none. free() it. */
+static char *without_login(const char *url)
+{
+    const char *hosts = strstr(url, "://"), *at = NULL;
+    for (const char *c = url; *c != '\0' && *c != '?'; c++)
+        at = *c == '@' ? c : at;
+    if (hosts == NULL || at == NULL || at < hosts)
+        return NULL;
+    char *text = memory_strdup(url);
+    memmove(text + (hosts + 3 - url), at + 1, strlen(at + 1) + 1);
+    return text;
+}
+
+/* The driver's words may quote the password: what is told is what it says of the URL without it. */
+static mongoc_uri_t *parse(const char *url, struct error *err)
+{
+    struct error why = {{0}};
+    mongoc_uri_t *uri = parse_as_it_is(url, &why);
+    if (uri != NULL)
+        return uri;
+    char *bare = without_login(url);
+    mongoc_uri_t *bare_uri = bare == NULL ? NULL : parse_as_it_is(bare, &why);
+    if (bare_uri != NULL) {
+        error_set(&why, "its user or password is malformed: reserved characters in them are written as %%XX");
+        mongoc_uri_destroy(bare_uri);
+    }
+    free(bare);
+    error_set(err, "WAYBILL_MONGO_URL: %s", why.text);
     return NULL;
 }
 
