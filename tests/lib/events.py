@@ -21,7 +21,7 @@ def rfc3339(seconds=None):
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(millis // 1000)) + f".{millis % 1000:03d}Z"
 
 
-def make_event(event_id=None, type="shipment.in_transit", tracking_number=None, occurred_at=None, simulate=None, **data):
+def make_event(event_id=None, type="parcel.in_transit", tracking_number=None, occurred_at=None, simulate=None, **data):
     """An event as a dict. simulate is data.simulate (with WAYBILL_SIMULATE=1); other keywords become members of data.
 
     occurred_at: text, or Unix seconds; default now.

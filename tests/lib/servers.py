@@ -120,7 +120,7 @@ class Store:
     def client(self):
         if self._client is None:
             self._client = pymongo.MongoClient(self.url, serverSelectionTimeoutMS=10000, appname="waybill-tests",
-                                               retryWrites=False, retryReads=False)
+                                               retryWrites=False)
         return self._client
 
     @property
