@@ -225,8 +225,10 @@ static void print_answer_json(const struct http_response *response, struct slice
     json_object_open(&w);
     json_member_int(&w, "status", response->status);
     json_member_string(&w, "event_id", event_id);
+    char elapsed_ms[32];
+    int n = snprintf(elapsed_ms, sizeof elapsed_ms, "%.3f", (double)response->elapsed_us / 1000);
     json_name(&w, "elapsed_ms");
-    json_double(&w, (double)response->elapsed_us / 1000);
+    json_raw(&w, (struct slice){elapsed_ms, (size_t)n});
     json_name(&w, "retry_after_s");
     if (response->retry_after_s < 0)
         json_null(&w);
@@ -359,6 +361,8 @@ static enum ctl_exit run_send(struct ctl *ctl, const void *options, int argc, ch
         return ctl_fail(CTL_USAGE, "--file sends a body as it is: it goes with no flag that names a field");
     if (o->lines && o->file == NULL)
         return ctl_fail(CTL_USAGE, "--lines needs --file FILE (or --file - for standard input)");
+    if (s.url != NULL && strncmp(s.url, "http://", 7) != 0 && strncmp(s.url, "https://", 8) != 0)
+        return ctl_fail(CTL_USAGE, "--url: \"%s\" is no http:// or https:// URL", s.url);
     if (s.url == NULL && !default_url(ctl, source, &s.url, &err))
         return ctl_fail(CTL_USAGE, "WAYBILL_LISTEN: %s", err.text);
     s.secret = find_secret(ctl, source);
