@@ -146,13 +146,13 @@ static void push_response(lua_State *L, const struct policy_http_response *respo
  * answer. */
 static int script_request(lua_State *L)
 {
-    struct policy *policy = policy_of(L);
+    const struct policy *policy = policy_of(L);
     const struct policy_host *host = &policy->options.host;
     luaL_checktype(L, 1, LUA_TTABLE);
     lua_settop(L, 1);
-    if (host->http == NULL || policy->ctx == NULL || policy->ctx->target == NULL)
+    if (host->http == NULL || policy->process == NULL)
         return luaL_error(L, "http.request is there in a call of process.lua only");
-    struct arena *arena = ((const struct process_call *)policy->ctx->target)->arena;
+    struct arena *arena = policy->process->arena;
     const char *headers[MAX_HEADERS];
     sandbox_check_deadline(L);
     struct policy_http_request request = {.url = get_url(L), .method = get_method(L), .body = get_text(L, "body", "")};

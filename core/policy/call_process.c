@@ -106,9 +106,7 @@ void process_open(lua_State *L)
                                                  {"traceparent", push_traceparent},
                                                  {"ingest_id", push_ingest_id},
                                                  {NULL, NULL}};
-    struct policy *policy = policy_of(L);
-    policy->event = object_new(L, EVENT_TYPE, methods, fields);
-    policy->event_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    object_define(L, EVENT_TYPE, methods, fields);
 }
 
 /* The outcome */
@@ -158,8 +156,8 @@ static int call_body(lua_State *L)
     struct process_call *call = lua_touserdata(L, 1);
     const struct policy *policy = call->policy;
     lua_rawgeti(L, LUA_REGISTRYINDEX, policy->script_refs[SCRIPT_PROCESS]);
-    lua_rawgeti(L, LUA_REGISTRYINDEX, policy->event_ref);
-    lua_rawgeti(L, LUA_REGISTRYINDEX, policy->ctx_ref);
+    object_push(L, EVENT_TYPE);
+    object_push(L, CTX_TYPE);
     sandbox_call_script(L, 2);
     if (verdict_tag_of(L, 2) == VERDICT_OUTCOME)
         read_tagged(L, call, 2);
@@ -201,10 +199,9 @@ void policy_process(struct policy *policy, const struct event *event, const stru
         set_fault(&call, FAULT_ERROR);
         return;
     }
-    policy->event->target = policy->ctx->target = &call;
+    policy->process = &call;
     enum run_result result = sandbox_run(policy, call_body, &call, policy->options.time_ms);
-    object_clear(policy->L, policy->event, policy->event_ref);
-    object_clear(policy->L, policy->ctx, policy->ctx_ref);
+    policy->process = NULL;
     if (result != RUN_OK)
         set_fault(&call, call_fault_of(policy, result));
     else if (out->kind != OUTCOME_SUCCESS)

@@ -16,29 +16,34 @@ struct validate_call {
 
 /* request */
 
+static const struct policy_request *request_of(const void *call)
+{
+    return ((const struct validate_call *)call)->request;
+}
+
 static void push_slice(lua_State *L, struct slice slice)
 {
     lua_pushlstring(L, slice.base, slice.len);
 }
 
-static void push_body(lua_State *L, const void *request)
+static void push_body(lua_State *L, const void *call)
 {
-    object_push_body(L, ((const struct policy_request *)request)->body);
+    object_push_body(L, request_of(call)->body);
 }
 
-static void push_source_name(lua_State *L, const void *request)
+static void push_source_name(lua_State *L, const void *call)
 {
-    push_slice(L, ((const struct policy_request *)request)->source);
+    push_slice(L, request_of(call)->source);
 }
 
-static void push_content_type(lua_State *L, const void *request)
+static void push_content_type(lua_State *L, const void *call)
 {
-    push_slice(L, ((const struct policy_request *)request)->content_type);
+    push_slice(L, request_of(call)->content_type);
 }
 
-static void push_received_at(lua_State *L, const void *request)
+static void push_received_at(lua_State *L, const void *call)
 {
-    lua_pushinteger(L, ((const struct policy_request *)request)->received_at.ms);
+    lua_pushinteger(L, request_of(call)->received_at.ms);
 }
 
 /* The name at index 2 in lower case. */
@@ -55,7 +60,7 @@ static struct slice check_header_name(lua_State *L, char lower[MAX_HEADER_NAME_B
 /* request:header(name): the value, or nil. A repeated header ends the call: there is no right one to choose. */
 static int request_header(lua_State *L)
 {
-    const struct policy_request *request = object_target(L, REQUEST_TYPE);
+    const struct policy_request *request = request_of(object_target(L, REQUEST_TYPE));
     char lower[MAX_HEADER_NAME_BYTES];
     struct slice name = check_header_name(L, lower), value, second;
     if (!request->header(request->headers, name, 0, &value)) {
@@ -74,7 +79,7 @@ static int request_header(lua_State *L)
  * For signatures: strangers must not learn from a special answer that a source exists. */
 static int request_sole_header(lua_State *L)
 {
-    const struct policy_request *request = object_target(L, REQUEST_TYPE);
+    const struct policy_request *request = request_of(object_target(L, REQUEST_TYPE));
     char lower[MAX_HEADER_NAME_BYTES];
     struct slice name = check_header_name(L, lower), value, second;
     bool there = request->header(request->headers, name, 0, &value);
@@ -90,7 +95,7 @@ static int request_sole_header(lua_State *L)
 /* request:headers(name): a list of all values. */
 static int request_headers(lua_State *L)
 {
-    const struct policy_request *request = object_target(L, REQUEST_TYPE);
+    const struct policy_request *request = request_of(object_target(L, REQUEST_TYPE));
     char lower[MAX_HEADER_NAME_BYTES];
     struct slice name = check_header_name(L, lower), value;
     lua_newtable(L);
@@ -104,7 +109,7 @@ static int request_headers(lua_State *L)
 /* request:json(): the decoded body. A body that is no JSON object ends the call with the answer that says why. */
 static int request_json(lua_State *L)
 {
-    const struct policy_request *request = object_target(L, REQUEST_TYPE);
+    const struct policy_request *request = request_of(object_target(L, REQUEST_TYPE));
     lua_settop(L, 1);
     struct error err;
     if (!object_push_json(L, request->body, &err))
@@ -127,9 +132,7 @@ void validate_open(lua_State *L)
                                                  {"content_type", push_content_type},
                                                  {"received_at_ms", push_received_at},
                                                  {NULL, NULL}};
-    struct policy *policy = policy_of(L);
-    policy->request = object_new(L, REQUEST_TYPE, methods, fields);
-    policy->request_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    object_define(L, REQUEST_TYPE, methods, fields);
 }
 
 /* The verdict. These read raw fields only, so no script code runs. */
@@ -252,7 +255,7 @@ static int call_body(lua_State *L)
     push_slice(L, call->request->source);
     lua_rawget(L, 2); /* 3: the source, or nil */
     lua_rawgeti(L, LUA_REGISTRYINDEX, policy->script_refs[SCRIPT_VALIDATE]);
-    lua_rawgeti(L, LUA_REGISTRYINDEX, policy->request_ref);
+    object_push(L, REQUEST_TYPE);
     lua_pushvalue(L, 3);
     sandbox_call_script(L, 2);
     read_verdict(L, call, 4, 3);
@@ -274,9 +277,7 @@ void policy_validate(struct policy *policy, const struct policy_request *request
         set_fault(&call, FAULT_ERROR);
         return;
     }
-    policy->request->target = (void *)(uintptr_t)request;
     enum run_result result = sandbox_run(policy, call_body, &call, policy->options.time_ms);
-    object_clear(policy->L, policy->request, policy->request_ref);
     if (result != RUN_OK)
         set_fault(&call, call_fault_of(policy, result));
 }

@@ -5,7 +5,6 @@
 #include "base/utf8.h"
 #include "policy/state.h"
 
-#define CTX_TYPE             "ctx"
 #define MAX_EFFECTS          100
 #define MAX_EFFECT_BYTES     (8 * 1024 * 1024)
 #define MAX_ID_BYTES         1000
@@ -163,14 +162,13 @@ static int ctx_publish(lua_State *L)
 
 void ctx_push_found(lua_State *L, struct slice collection, struct slice id)
 {
-    struct policy *policy = policy_of(L);
-    const struct policy_host *host = &policy->options.host;
+    const struct process_call *call = policy_of(L)->process;
+    const struct policy_host *host = &policy_of(L)->options.host;
     check_collection(L, collection, false);
     check_id(L, id);
-    if (host->find == NULL || policy->ctx == NULL || policy->ctx->target == NULL)
+    if (host->find == NULL || call == NULL)
         luaL_error(L, "documents can be read in a call of process.lua only");
     sandbox_check_deadline(L);
-    struct process_call *call = policy->ctx->target;
     struct slice json = {0};
     struct error err;
     if (!host->find(host->arg, collection, id, call->arena, &json,
@@ -209,7 +207,5 @@ void ctx_open(lua_State *L)
                                                  {"key", push_key},
                                                  {"worker", push_worker},
                                                  {NULL, NULL}};
-    struct policy *policy = policy_of(L);
-    policy->ctx = object_new(L, CTX_TYPE, methods, fields);
-    policy->ctx_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    object_define(L, CTX_TYPE, methods, fields);
 }

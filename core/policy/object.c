@@ -1,23 +1,31 @@
-/* Userdata for scripts: fields and methods over a C record that lives for one call only. One userdata a type and state
- * is made at load and used again for each call; two user values cache what is costly to make. */
+/* Userdata for scripts: fields and methods over the record of one call. Each call makes its own objects, and they bear
+ * its number: an object that a script has kept is refused later instead of reading what is gone. Two user values cache
+ * what is costly to make. */
 #include "policy/state.h"
 
 #define BODY_SLOT 1
 #define JSON_SLOT 2
 
-/* Upvalue 1: name -> method, or light userdata of the struct object_field. */
+struct object {
+    uint64_t call; /* number of the call that it belongs to */
+};
+
+static void check_alive(lua_State *L, const struct object *object, const char *type)
+{
+    if (object->call != policy_of(L)->call)
+        luaL_error(L, "%s used after the call", type);
+}
+
+/* Upvalue 1: name -> method, or light userdata of the struct object_field; upvalue 2: the type's name. */
 static int on_index(lua_State *L)
 {
     lua_settop(L, 2);
     lua_pushvalue(L, 2);
-    int type = lua_rawget(L, lua_upvalueindex(1));
-    if (type != LUA_TLIGHTUSERDATA)
+    if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TLIGHTUSERDATA)
         return 1;
     const struct object_field *field = lua_touserdata(L, 3);
-    const struct object *object = lua_touserdata(L, 1); /* only our objects have this metamethod, and it is hidden */
-    if (object->target == NULL)
-        return luaL_error(L, "%s used after the call", lua_tostring(L, lua_upvalueindex(2)));
-    field->push(L, object->target);
+    check_alive(L, lua_touserdata(L, 1), lua_tostring(L, lua_upvalueindex(2))); /* only objects have this metamethod */
+    field->push(L, policy_of(L)->record);
     return 1;
 }
 
@@ -26,10 +34,8 @@ static int on_new_index(lua_State *L)
     return luaL_error(L, "%s is read-only", lua_tostring(L, lua_upvalueindex(1)));
 }
 
-struct object *object_new(lua_State *L, const char *type, const luaL_Reg *methods, const struct object_field *fields)
+void object_define(lua_State *L, const char *type, const luaL_Reg *methods, const struct object_field *fields)
 {
-    struct object *object = lua_newuserdatauv(L, sizeof *object, 2);
-    object->target = NULL;
     luaL_newmetatable(L, type);
     lua_newtable(L);
     luaL_setfuncs(L, methods, 0);
@@ -45,16 +51,20 @@ struct object *object_new(lua_State *L, const char *type, const luaL_Reg *method
     lua_setfield(L, -2, "__newindex");
     lua_pushboolean(L, 0);
     lua_setfield(L, -2, "__metatable");
-    lua_setmetatable(L, -2);
-    return object;
+    lua_pop(L, 1);
+}
+
+void object_push(lua_State *L, const char *type)
+{
+    struct object *object = lua_newuserdatauv(L, sizeof *object, 2);
+    object->call = policy_of(L)->call;
+    luaL_setmetatable(L, type);
 }
 
 void *object_target(lua_State *L, const char *type)
 {
-    struct object *object = luaL_checkudata(L, 1, type);
-    if (object->target == NULL)
-        luaL_error(L, "%s used after the call", type);
-    return object->target;
+    check_alive(L, luaL_checkudata(L, 1, type), type);
+    return policy_of(L)->record;
 }
 
 void object_push_body(lua_State *L, struct slice body)
@@ -80,15 +90,4 @@ bool object_push_json(lua_State *L, struct slice body, struct error *err)
     lua_pushvalue(L, -1);
     lua_setiuservalue(L, 1, JSON_SLOT);
     return true;
-}
-
-void object_clear(lua_State *L, struct object *object, int ref)
-{
-    object->target = NULL;
-    lua_rawgeti(L, LUA_REGISTRYINDEX, ref);
-    for (int slot = BODY_SLOT; slot <= JSON_SLOT; slot++) {
-        lua_pushnil(L);
-        lua_setiuservalue(L, -2, slot);
-    }
-    lua_pop(L, 1);
 }

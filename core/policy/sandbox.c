@@ -145,6 +145,8 @@ enum run_result sandbox_run(struct policy *policy, lua_CFunction body, void *rec
     lua_State *L = policy->L;
     lua_settop(L, 0);
     arm(policy, time_ms);
+    policy->call++;
+    policy->record = record;
     lua_pushcfunction(L, body); /* a light C function: allocates nothing */
     lua_pushlightuserdata(L, record);
     int status = lua_pcall(L, 1, 0, 0);
@@ -155,8 +157,8 @@ enum run_result sandbox_run(struct policy *policy, lua_CFunction body, void *rec
     keep_error(policy);
     lua_settop(L, 0);
     if (policy->sandbox.time_over) {
-        if (status == LUA_OK) {
-            buf_clear(&policy->error_text);
+        if (memmem(policy->error_text.data, policy->error_text.len, "time limit", strlen("time limit")) == NULL) {
+            buf_clear(&policy->error_text); /* the script caught the error and ended some other way */
             buf_printf(&policy->error_text, "time limit of %lld ms reached", (long long)time_ms);
         }
         return RUN_TIME_LIMIT;

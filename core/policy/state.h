@@ -31,10 +31,7 @@ struct source {
     struct policy_source_limits limits;
 };
 
-/* A userdata that scripts hold; its target is set for one call and cleared after it. */
-struct object {
-    void *target;
-};
+struct process_call;
 
 struct policy {
     lua_State *L; /* NULL when it could not be built again */
@@ -52,9 +49,11 @@ struct policy {
     bool bad_answer;      /* the last run failed because of what the script returned */
 
     int script_refs[SCRIPT_ROLES]; /* functions in the registry */
-    struct object *request, *event, *ctx;
-    int request_ref, event_ref, ctx_ref, retry_ctx_ref, sources_ref;
-    struct source *sources; /* those that are switched on, sorted by name */
+    int retry_ctx_ref, sources_ref;
+    uint64_t call;                /* number of the run that is going on */
+    void *record;                 /* what its objects show */
+    struct process_call *process; /* the same, in a call of process.lua; else NULL */
+    struct source *sources;       /* those that are switched on, sorted by name */
     size_t n_sources;
     struct metric *faults[SCRIPT_ROLES][FAULT_KINDS]; /* NULL without metrics */
 };
@@ -67,8 +66,8 @@ static inline struct policy *policy_of(lua_State *L)
 /* sandbox.c: the state and its limits */
 bool sandbox_open(struct policy *policy, struct error *err);
 void sandbox_close(struct policy *policy);
-/* Calls body(record as light userdata) protected and under limits. Otherwise than RUN_OK, error_text and traceback are
- * set. */
+/* Calls body(record as light userdata) protected and under limits; objects show the record. Otherwise than RUN_OK,
+ * error_text and traceback are set. */
 enum run_result sandbox_run(struct policy *policy, lua_CFunction body, void *record, int64_t time_ms);
 /* Pushes the message handler that adds a traceback; returns its index. Raises. */
 int sandbox_push_handler(lua_State *L);
@@ -96,19 +95,19 @@ void globals_require(lua_State *L, const char *name, bool second_value);
 /* object.c: userdata with fields and methods */
 struct object_field {
     const char *name;
-    void (*push)(lua_State *L, const void *target); /* pushes one value; raises; the object is at index 1 */
+    void (*push)(lua_State *L, const void *record); /* pushes one value; raises; the object is at index 1 */
 };
-/* Pushes a new object of a new type and returns it. Raises. */
-struct object *object_new(lua_State *L, const char *type, const luaL_Reg *methods, const struct object_field *fields);
-/* The target of the object at index 1. Raises when it is none, or used after the call. */
+/* Makes the type. Raises. */
+void object_define(lua_State *L, const char *type, const luaL_Reg *methods, const struct object_field *fields);
+/* Pushes an object for the run that is going on. Raises. */
+void object_push(lua_State *L, const char *type);
+/* The record behind the object at index 1. Raises when it is none, or used after its call. */
 void *object_target(lua_State *L, const char *type);
 /* Pushes body as a string, made once a call. Raises. */
 void object_push_body(lua_State *L, struct slice body);
 /* Pushes the decoded body, decoded once a call; false (nothing pushed) with the position when it is not JSON. Raises.
  */
 bool object_push_json(lua_State *L, struct slice body, struct error *err);
-/* Ends a call: the object (also in the registry at ref) no longer reaches its target. Never raises. */
-void object_clear(lua_State *L, struct object *object, int ref);
 
 /* bind_*.c: each makes its globals. All raise. */
 void bind_crypto(lua_State *L);
@@ -164,9 +163,10 @@ struct process_call {
     size_t writes_size, publishes_size; /* room in out's arrays */
     size_t effect_bytes;
 };
-void ctx_open(lua_State *L);      /* makes the object. Raises. */
-void process_open(lua_State *L);  /* the event object. Raises. */
-void validate_open(lua_State *L); /* the request object. Raises. */
+#define CTX_TYPE "ctx"
+void ctx_open(lua_State *L);      /* the ctx type; pushed with object_push(L, "ctx"). Raises. */
+void process_open(lua_State *L);  /* the event type. Raises. */
+void validate_open(lua_State *L); /* the request type. Raises. */
 void retry_open(lua_State *L);    /* retry_policy.lua's ctx. Raises. */
 /* Pushes the document as a table, or nil. Ends the call with a snooze when the store cannot be asked. Raises. */
 void ctx_push_found(lua_State *L, struct slice collection, struct slice id);

@@ -55,7 +55,7 @@ struct policy_options harness_options(enum policy_role role)
 {
     return (struct policy_options){.role = role,
                                    .memory_bytes = 32 * 1024 * 1024,
-                                   .time_ms = 1000,
+                                   .time_ms = 200,
                                    .schedule = {.base_ms = 1000, .factor = 2, .cap_ms = 300000, .attempts = 8}};
 }
 
@@ -91,9 +91,9 @@ struct policy *harness_validate(const char *validate)
 struct policy *harness_process(const char *process)
 {
     struct policy_options options = harness_options(POLICY_WORKER);
-    return must(&options, (struct file[]){{"process.lua", process},
-                                          {"retry_policy.lua", "return function() return default() end"},
-                                          {0}});
+    return must(
+        &options,
+        (struct file[]){{"process.lua", process}, {"retry_policy.lua", "return function() return default() end"}, {0}});
 }
 
 static bool find_header(void *headers, struct slice name, size_t index, struct slice *value)
