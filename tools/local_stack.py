@@ -7,6 +7,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -20,6 +21,9 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 # base64 of "development-only-secret-do-not-use": good for trying things on one machine, and for nothing else.
 DEVELOPMENT_SECRET = "whsec_ZGV2ZWxvcG1lbnQtb25seS1zZWNyZXQtZG8tbm90LXVzZQ=="
+
+# Stands in the env file behind the address of a server that belongs to the stack.
+PRIVATE_MARK = "# private to this stack"
 
 READY_TIMEOUT_S = 20
 SERVER_TIMEOUT_S = 15
@@ -104,8 +108,9 @@ class Child:
 
     def __init__(self, name, command, environment, log_path, inherited):
         self.name, self.log_path = name, log_path
+        if os.path.exists(log_path):
+            os.replace(log_path, log_path + ".1")  # what the run before said
         with open(log_path, "ab", buffering=0) as log:
-            self.log_start = log.tell()
             try:
                 # In a session of its own: Ctrl-C goes to the runner alone, which stops everybody in the right order.
                 self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log,
@@ -122,9 +127,8 @@ class Child:
         return f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
 
     def log_tail(self, lines=12):
-        """What it said in this run, the last lines of it."""
+        """The last lines that it said."""
         with open(self.log_path, "rb") as log:
-            log.seek(self.log_start)
             return log.read().decode(errors="replace").splitlines()[-lines:]
 
     def terminate(self):
@@ -218,6 +222,7 @@ class LocalStack:
         check_listener("WAYBILL_LISTEN", self.listen, "for events")
         check_listener("WAYBILL_ADMIN_LISTEN", self.ingest_admin, "ingest's admin listener")
         check_listener("WAYBILL_WORKER_ADMIN_LISTEN", self.worker_admin, "the worker's admin listener")
+        self._check_named_servers()
         if self.redis_is_ours:
             self._start_server("redis", self._redis_command, FIRST_REDIS_PORT, redis_answers)
         if self.store_is_ours:
@@ -229,6 +234,14 @@ class LocalStack:
         self._wait_until_ready(worker, self.environment["WAYBILL_WORKER_ADMIN"])
         self._wait_until_ready(ingest, self.environment["WAYBILL_INGEST_ADMIN"])
         self._write_env()
+
+    def _check_named_servers(self):
+        """A server that the user named and that nobody answers for is said at once, not after a long wait."""
+        for name, default_port in (("WAYBILL_REDIS_URL", 6379), ("WAYBILL_MONGO_URL", 27017)):
+            address = single_address(self.environment.get(name, ""), default_port)
+            if address is not None and not is_open(*address):
+                raise StackError(f"nobody answers at {join_address(*address)}, which {name} names: start that server, or "
+                                 f"unset {name} to get a private one")
 
     def _executable(self, name):
         path = os.path.join(self.bin_dir, name)
@@ -315,7 +328,9 @@ class LocalStack:
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as env:
             env.write("# Settings for waybillctl of the stack that `make run` started last.\n")
             for name, value in self.settings().items():
-                env.write(f"export {name}={shlex.quote(value)}\n")
+                private = (name == "WAYBILL_REDIS_URL" and self.redis_is_ours or
+                           name == "WAYBILL_MONGO_URL" and self.store_is_ours)
+                env.write(f"export {name}={shlex.quote(value)}{'  ' + PRIVATE_MARK if private else ''}\n")
 
     def ctl(self, *words, **settings):
         """Runs waybillctl against this stack; its CompletedProcess, output as text."""
@@ -353,12 +368,22 @@ def get(url):
         return 0, ""
 
 
-def port_is_open(port):
+def single_address(url, default_port):
+    """(host, port) of a redis:// or mongodb:// URL with one host; None for anything else (sockets, clusters, SRV)."""
+    match = re.match(r"(?:redis|mongodb)://(?:[^@/]*@)?(\[[^]]*\]|[^:,/?]+)(?::(\d+))?(?:[/?]|$)", url)
+    return match and (match[1].strip("[]"), int(match[2] or default_port))
+
+
+def is_open(host, port):
     try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        socket.create_connection((host, port), timeout=2).close()
         return True
-    except OSError:
+    except (OSError, OverflowError):
         return False
+
+
+def port_is_open(port):
+    return is_open("127.0.0.1", port)
 
 
 def redis_answers(port):

@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 
-from local_stack import ROOT, LocalStack, RunDir, StackError, Stopped, nice_path, split_address
+from local_stack import PRIVATE_MARK, ROOT, LocalStack, RunDir, StackError, Stopped, nice_path, split_address
 
 LOCK_WAIT_S = 3
 
@@ -43,14 +43,14 @@ def say(text=""):
         sys.stdout = open(os.devnull, "w")
 
 
-def recorded(path, name):
-    """What a run's env file says a setting is, or None."""
+def recorded(path, name, mark=""):
+    """What a run's env file says a setting is, or None. With a mark: only where that stands behind it."""
     try:
         with open(path) as env:
-            match = re.search(rf"^export {name}='?([^'\n]*)'?$", env.read(), re.MULTILINE)
+            match = re.search(rf"^export {name}=(\S+).*{mark}$", env.read(), re.MULTILINE)
     except OSError:
         return None
-    return match and match[1]
+    return match and match[1].strip("'")
 
 
 def open_run_dir(environment):
@@ -71,10 +71,8 @@ def open_run_dir(environment):
 
 def forget_own_servers(environment, run_dir):
     """Whoever sourced .run/env and then says `make run` does not mean the private servers of the last run."""
-    for name, private in (("WAYBILL_REDIS_URL", r"redis://127\.0\.0\.1:16[34]\d\d/0"),
-                          ("WAYBILL_MONGO_URL", r"mongodb://127\.0\.0\.1:272?1\d\d/waybill")):
-        value = environment.get(name, "")
-        if re.fullmatch(private, value) and value == recorded(run_dir.file("env"), name):
+    for name in ("WAYBILL_REDIS_URL", "WAYBILL_MONGO_URL"):
+        if name in environment and environment[name] == recorded(run_dir.file("env"), name, PRIVATE_MARK):
             del environment[name]
 
 

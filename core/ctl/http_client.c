@@ -11,11 +11,13 @@
 
 struct http_client {
     CURL *curl;
+    const char *ca_file;
 };
 
-struct http_client *http_client_new(void)
+struct http_client *http_client_new(const char *ca_file)
 {
     struct http_client *client = memory_alloc(sizeof *client);
+    client->ca_file = ca_file;
     if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK || (client->curl = curl_easy_init()) == NULL)
         abort(); /* only without memory */
     return client;
@@ -114,6 +116,8 @@ bool http_client_send(struct http_client *client, const struct http_request *req
     char detail[CURL_ERROR_SIZE] = "";
     set_up(client->curl, request, response, headers);
     curl_easy_setopt(client->curl, CURLOPT_ERRORBUFFER, detail);
+    if (client->ca_file != NULL)
+        curl_easy_setopt(client->curl, CURLOPT_CAINFO, client->ca_file);
     CURLcode code = curl_easy_perform(client->curl);
     curl_easy_setopt(client->curl, CURLOPT_ERRORBUFFER, NULL);
     curl_slist_free_all(headers);

@@ -33,7 +33,8 @@ struct http_response {
 };
 
 struct http_client;
-struct http_client *http_client_new(void); /* never NULL */
+/* Never NULL. ca_file: certificates to trust in the place of the system's; NULL for those. Kept as a pointer. */
+struct http_client *http_client_new(const char *ca_file);
 void http_client_free(struct http_client *client);
 
 /* false: no answer, and err says why in words for the user. The caller frees response->body in both cases. */

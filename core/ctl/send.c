@@ -17,7 +17,7 @@
 #define INPUT_MAX_BYTES (size_t)(64 * 1024 * 1024)
 
 struct options {
-    const char *source, *url, *scheme, *file, *content_type, *signed_at;
+    const char *source, *url, *ca_file, *scheme, *file, *content_type, *signed_at;
     struct compose_fields fields;
     const char *hmac_header, *hmac_prefix, *hmac_encoding;
     bool lines, print_curl, print_json, json;
@@ -44,6 +44,7 @@ static const struct flag flags[] = {
     {"signed-at", FLAG_TEXT, AT(signed_at), "TIME", "RFC 3339, default now"},
     {"content-type", FLAG_TEXT, AT(content_type), "TYPE", "default application/json"},
     {"url", FLAG_TEXT, AT(url), "URL", "default http://WAYBILL_LISTEN/v1/events/SOURCE"},
+    {"ca-file", FLAG_TEXT, AT(ca_file), "FILE", "https: trust these certificates (default WAYBILL_TLS_CERT_FILE)"},
     {"timeout-ms", FLAG_COUNT, AT(timeout_ms), "MS", "wait so long for an answer (default 10000)"},
     {"print-curl", FLAG_SWITCH, AT(print_curl), NULL, "send nothing; print a curl command for a shell"},
     {"print-json", FLAG_SWITCH, AT(print_json), NULL, "send nothing; print url, headers and body as JSON"},
@@ -56,7 +57,7 @@ struct sender {
     struct arena *arena; /* of the message at hand */
     const struct options *options;
     struct http_client *client;
-    const char *url;
+    const char *url, *ca_file;
     struct slice secret;
     size_t n_sent, n_refused;
 };
@@ -177,6 +178,11 @@ static enum ctl_exit print_curl(const struct sender *s, const struct message *me
     buf_add_text(&line, "curl -sS -i ");
     if (http_is_loopback(s->url) && (getenv("http_proxy") != NULL || getenv("all_proxy") != NULL))
         buf_add_text(&line, "--noproxy '*' ");
+    if (s->ca_file != NULL) {
+        buf_add_text(&line, "--cacert ");
+        add_shell_word(&line, slice_of(s->ca_file));
+        buf_add_char(&line, ' ');
+    }
     buf_add_text(&line, "-X POST ");
     add_shell_word(&line, slice_of(s->url));
     for (size_t i = 0; i < message->n_headers; i++) {
@@ -373,7 +379,8 @@ static enum ctl_exit run_send(struct ctl *ctl, const void *options, int argc, ch
                         "WAYBILL_SECRET_%s_FILE (after `make run`: `. .run/env`)",
                         source, variable, variable);
     }
-    s.client = http_client_new();
+    s.ca_file = or_else(o->ca_file, ctl->config.tls_cert_file);
+    s.client = http_client_new(s.ca_file);
     s.arena = arena_new();
     enum ctl_exit exit_code = send_events(&s);
     arena_free(s.arena);

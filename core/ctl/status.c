@@ -226,7 +226,7 @@ static enum ctl_exit run_status(struct ctl *ctl, const void *options, int argc, 
     (void)argc, (void)argv;
     struct report report = {.ingest = {.name = "ingest", .address = ctl->config.ingest_admin},
                             .worker = {.name = "worker", .address = ctl->config.worker_admin}};
-    struct http_client *client = http_client_new();
+    struct http_client *client = http_client_new(NULL);
     ask_service(ctl, client, &report.ingest);
     ask_service(ctl, client, &report.worker);
     http_client_free(client);
