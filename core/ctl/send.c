@@ -224,25 +224,41 @@ static enum ctl_exit print_json(const struct sender *s, const struct message *me
     return CTL_OK;
 }
 
-static void print_answer_json(const struct http_response *response, struct slice event_id)
+static void write_text(struct json_writer *w, const char *name, struct slice text)
 {
+    if (text.len > 0)
+        json_member_string(w, name, text);
+    else
+        json_member_text(w, name, NULL);
+}
+
+static void write_times(struct json_writer *w, const struct http_response *response)
+{
+    char elapsed_ms[32];
+    int n = snprintf(elapsed_ms, sizeof elapsed_ms, "%.3f", (double)response->elapsed_us / 1000);
+    json_name(w, "elapsed_ms");
+    json_raw(w, (struct slice){elapsed_ms, (size_t)n});
+    json_name(w, "retry_after_s");
+    if (response->retry_after_s < 0)
+        json_null(w);
+    else
+        json_int(w, response->retry_after_s);
+}
+
+static void print_answer_json(const struct sender *s, const struct http_response *response, struct slice event_id)
+{
+    const struct json_value *body = json_read(buf_slice(&response->body), s->arena, NULL);
     struct buf out = {0};
     struct json_writer w = json_writer(&out);
     json_object_open(&w);
     json_member_int(&w, "status", response->status);
-    json_member_string(&w, "event_id", event_id);
-    char elapsed_ms[32];
-    int n = snprintf(elapsed_ms, sizeof elapsed_ms, "%.3f", (double)response->elapsed_us / 1000);
-    json_name(&w, "elapsed_ms");
-    json_raw(&w, (struct slice){elapsed_ms, (size_t)n});
-    json_name(&w, "retry_after_s");
-    if (response->retry_after_s < 0)
-        json_null(&w);
-    else
-        json_int(&w, response->retry_after_s);
-    json_name(&w, "body");
-    if (json_check(buf_slice(&response->body), NULL))
-        json_raw(&w, buf_slice(&response->body));
+    write_text(&w, "event_id", event_id);
+    write_text(&w, "ingest_id", json_text(json_get(body, "ingest_id")));
+    write_text(&w, "code", json_text(json_get(body, "code")));
+    write_times(&w, response);
+    json_name(&w, "body"); /* the answer itself, as JSON when it is that */
+    if (body != NULL)
+        json_raw(&w, body->raw);
     else
         json_string(&w, buf_slice(&response->body));
     json_object_close(&w);
@@ -285,7 +301,7 @@ static enum ctl_exit post(struct sender *s, const struct message *message)
     } else {
         s->n_sent++;
         if (s->options->json)
-            print_answer_json(&response, message->event_id);
+            print_answer_json(s, &response, message->event_id);
         else
             print_answer(s, &response, message->event_id);
         if (response.status < 200 || response.status > 299) {
