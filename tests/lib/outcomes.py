@@ -4,6 +4,11 @@ from .events import encode, identity
 from .wait import wait_for
 
 
+def as_bytes(value):
+    """Bytes that the store keeps, as text where they are UTF-8 and as binary where not."""
+    return value.encode() if isinstance(value, str) else bytes(value)
+
+
 def attempts(stack, event):
     """The attempt records, oldest first."""
     return (stack.store.event(identity(event)) or {}).get("attempts", [])
@@ -43,5 +48,5 @@ def check_succeeded_once(stack, event):
     outcomes = [attempt["outcome"] for attempt in document["attempts"]]
     assert outcomes == ["success"], document["attempts"]
     assert document["failures"] == 0
-    assert bytes(document["body"]) == encode(event)
+    assert as_bytes(document["body"]) == encode(event)
     assert len(timeline_of(stack, event)) == 1, shipment_of(stack, event)

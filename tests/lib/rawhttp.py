@@ -1,5 +1,6 @@
 """HTTP/1.1 by hand, for what a client library refuses to send."""
 
+import contextlib
 import json
 import socket
 
@@ -49,7 +50,9 @@ class RawConnection:
             return False
 
     def finish_sending(self):
-        self.socket.shutdown(socket.SHUT_WR)
+        """Closes our half; harmless when the other side has closed already."""
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_WR)
 
     def answer(self, has_body=True):
         """The next answer that is not 1xx; None when the connection ended before one began."""

@@ -8,7 +8,7 @@ import pytest
 
 from lib import identity, make_event, unique_id, wait_for
 from lib.events import encode
-from lib.outcomes import attempts, check_succeeded_once, shipment_of, timeline_of, wait_dead, wait_succeeded
+from lib.outcomes import as_bytes, attempts, check_succeeded_once, shipment_of, timeline_of, wait_dead, wait_succeeded
 from lib.wait import holds_for
 
 ATTEMPTS = 4
@@ -148,7 +148,7 @@ def test_delays_differ(stack):
 
 
 def header_lines(value):
-    return dict(line.split(": ", 1) for line in bytes(value).decode().strip().split("\n"))
+    return dict(line.split(": ", 1) for line in as_bytes(value).decode().strip().split("\n"))
 
 
 def test_retry_limit_ends_in_a_dead_letter(stack):
@@ -157,7 +157,7 @@ def test_retry_limit_ends_in_a_dead_letter(stack):
     stack.accept(event)
     letter = wait_dead(stack, event)
     assert letter["reason"] == "retries_exhausted"
-    assert bytes(letter["body"]) == body
+    assert as_bytes(letter["body"]) == body
     assert letter["source"] == "demo" and letter["event_id"] == event["event_id"] and letter["type"] == event["type"]
     headers = {name.lower(): value for name, value in header_lines(letter["headers"]).items()}
     assert headers["webhook-id"] == event["event_id"] and headers["content-type"] == "application/json"

@@ -300,7 +300,7 @@ def test_duplicate_header(stack, name, same):
         assert answer.problem()["status"] == answer.status
 
 
-@pytest.mark.parametrize("msg_id", ["with.dot", "", "a" * 5000, "with space inside", "caf\u00e9"])
+@pytest.mark.parametrize("msg_id", ["with.dot", "", ".", " "])
 def test_strange_message_id(stack, msg_id):
     event = make_event()
     body = encode(event)
@@ -312,10 +312,7 @@ def test_strange_message_id(stack, msg_id):
     with RawConnection(stack.ingest.port) as connection:
         connection.send(request(headers=[("Content-Type", "application/json"), *headers.items()], body=body))
         answer = connection.answer()
-        if msg_id in ("with.dot", ""):
-            assert answer.status in (400, 401), answer
-        else:
-            assert answer.status in (202, 400, 401), answer
+        assert answer.status in (400, 401), answer
 
 
 @pytest.mark.parametrize("signature", ["", "v1", "v1,", ",", "v1,!!!!", "v2,{}", "V1,{}", "v1;{}", "v1,{}x", "{}", "v1 ,{}", "v1,v1,{}", "v1a,{}", "v1," + "A" * 44,

@@ -8,7 +8,7 @@ import pytest
 
 from lib import identity, make_event, unique_id
 from lib.events import encode
-from lib.outcomes import wait_dead, wait_succeeded
+from lib.outcomes import as_bytes, wait_dead, wait_succeeded
 
 OK, NOT_GOOD, USAGE, UNREACHABLE, NOT_FOUND = range(5)
 
@@ -49,7 +49,7 @@ def test_send_file_and_stdin(stack, tmp_path):
     path.write_bytes(encode(event))
     ctl(stack, "send", "--file", path)
     wait_succeeded(stack, event)
-    assert bytes(stack.store.event(identity(event))["body"]) == encode(event)
+    assert as_bytes(stack.store.event(identity(event))["body"]) == encode(event)
     event = make_event()
     ctl(stack, "send", "--file", "-", input=encode(event).decode())
     wait_succeeded(stack, event)

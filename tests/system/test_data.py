@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from lib import sign, unique_id
-from lib.outcomes import wait_succeeded
+from lib import identity, sign, unique_id
+from lib.outcomes import as_bytes, wait_succeeded
 
 DATA = Path(__file__).parents[1] / "data"
 BAD = [json.loads(line) for line in (DATA / "bad/manifest.jsonl").read_text().splitlines()]
@@ -30,7 +30,7 @@ def accept_all(stack, path):
         assert answer.status_code == 202, f"{answer.text} for {body[:200]!r}"
         events.append(json.loads(body))
         wait_succeeded(stack, events[-1])
-        assert bytes(stack.store.event(f"demo/{events[-1]['event_id']}")["body"]) == body
+        assert as_bytes(stack.store.event(identity(events[-1]))["body"]) == body
     return events
 
 

@@ -13,11 +13,13 @@ from lib.rawhttp import RawConnection, request
 OLD, NEW = "whsec_" + sign.b64(b"old secret of the tests 01234567"), "whsec_" + sign.b64(b"new secret of the tests 89abcdef")
 PRIVATE, PUBLIC = sign.ed25519_pair()
 PRIVATE_2, PUBLIC_2 = sign.ed25519_pair()
+MIXED = sign.whsec(b"mixed secret of the tests 012345")
+PRIVATE_3, PUBLIC_3 = sign.ed25519_pair()
 
 SETTINGS = {
     "WAYBILL_SECRET_DEMO": f"{OLD} {NEW}",
     "WAYBILL_SECRET_ASYMMETRIC": f"{PUBLIC} {PUBLIC_2}",
-    "WAYBILL_SECRET_MIXED": f"{OLD} {PUBLIC}",
+    "WAYBILL_SECRET_MIXED": f"{MIXED} {PUBLIC_3}",
     "WAYBILL_SECRET_GITHUB": "github-old github-new",
     "WAYBILL_SECRET_STRIPE": "whsec_stripe_old whsec_stripe_new",
     "WAYBILL_SECRET_SHOPIFY": "shopify-old shopify-new",
@@ -62,7 +64,7 @@ GOOD = {
     "standard old": ("demo", standard(OLD)), "standard new": ("demo", standard(NEW)),
     "standard without whsec_": ("demo", standard(NEW.removeprefix("whsec_"))),
     "ed25519 first": ("asymmetric", asymmetric(PRIVATE)), "ed25519 second": ("asymmetric", asymmetric(PRIVATE_2)),
-    "mixed v1": ("mixed", standard(OLD)), "mixed v1a": ("mixed", asymmetric(PRIVATE)),
+    "mixed v1": ("mixed", standard(MIXED)), "mixed v1a": ("mixed", asymmetric(PRIVATE_3)),
     "github old": ("github", lambda body: sign.github("github-old", body, "72d3162e")), "github new": ("github", lambda body: sign.github("github-new", body)),
     "stripe old": ("stripe", stripe("whsec_stripe_old")), "stripe new": ("stripe", stripe("whsec_stripe_new")),
     "shopify old": ("shopify", lambda body: sign.shopify("shopify-old", body)), "shopify new": ("shopify", lambda body: sign.shopify("shopify-new", body, "b54557e4")),
@@ -124,7 +126,7 @@ def test_wrong_or_empty_signature(stack, name):
     body = encode(make_event())
     source, headers = signed(name, body)
     header = next(have for have in headers if "signature" in have.lower() or "hmac" in have.lower())
-    for value in ("", " ", "x", headers[header][:-8], headers[header] + "AAAA", headers[header].upper(), "\u00e9" * 10):
+    for value in ("", "x", headers[header][:-8], headers[header] + "AAAA", headers[header].upper(), "\u00e9" * 10):
         refused(stack.ingest.post(body, {**headers, header: value.encode("latin-1")}, source))
 
 
@@ -148,8 +150,8 @@ def at_one_second(stack, name, seconds):
         body = encode(make_event())
         source, headers = signed(name, body, now + seconds)
         answer = stack.ingest.post(body, headers, source)
-        return answer if int(time.time()) == now else None
-    return wait_for(attempt, 10)
+        return [answer] if int(time.time()) == now else None  # in a list: an answer with an error status counts as false
+    return wait_for(attempt, 10)[0]
 
 
 @pytest.mark.parametrize("name", TIMED)
@@ -203,7 +205,7 @@ def parts(body, at=None):
 WRONG = "v1," + sign.b64(bytes(32))
 
 
-@pytest.mark.parametrize("entries", ["{wrong} {good}", "{good} {wrong}", "v2,AAAA {wrong} {good} {wrong}", "nocomma {good}", "v1, {good}", "v1,!! {good}", "  {good}  "])
+@pytest.mark.parametrize("entries", ["{wrong} {good}", "{good} {wrong}", "v2,AAAA {wrong} {good} {wrong}", "nocomma {good}", "v1, {good}", "v1,!! {good}", "{wrong}  {good} "])
 def test_one_good_entry_is_enough(stack, entries):
     body = encode(make_event())
     msg_id, now, good = parts(body)
@@ -228,9 +230,8 @@ def test_good_digest_in_a_wrong_entry(stack, entry):
 def test_symmetric_signature_with_the_public_key_is_no_signature(stack):
     """The public key is public: an HMAC made with it must not pass."""
     body = encode(make_event())
-    key = PUBLIC.removeprefix("whpk_")
-    refused(stack.ingest.post(body, sign.standard_webhooks(key, "msg_1", body), "asymmetric"))
-    refused(stack.ingest.post(body, sign.standard_webhooks(key, "msg_1", body), "mixed"))
+    for source, public in (("asymmetric", PUBLIC), ("mixed", PUBLIC_3)):
+        refused(stack.ingest.post(body, sign.standard_webhooks(public.removeprefix("whpk_"), "msg_1", body), source))
 
 
 def test_fields_cannot_be_shifted(stack):
@@ -321,7 +322,7 @@ EXAMPLES = [
 def test_published_example(stack, source, body, headers):
     answer = stack.ingest.post(body, headers, source)
     assert (answer.status_code, answer.json()["code"]) == (422, "missing_field"), answer.text
-    refused(stack.ingest.post(body.replace(b"t", b"T", 1), headers, source))
+    refused(stack.ingest.post(body.replace(b"e", b"E", 1), headers, source))
 
 
 def test_published_example_of_github(make_stack):
