@@ -191,7 +191,9 @@ static const char *match_again(struct pattern *m, const char *s, char digit)
     int i = digit - '1';
     if (i < 0 || i >= m->n_captures || m->captures[i].len == CAPTURE_OPEN)
         luaL_error(m->L, "invalid capture index %%%d", i + 1);
-    size_t len = m->captures[i].len < 0 ? 0 : (size_t)m->captures[i].len;
+    if (m->captures[i].len == CAPTURE_POSITION)
+        return NULL; /* a position is no text */
+    size_t len = (size_t)m->captures[i].len;
     count_steps(m, len / 64);
     bool same = (size_t)(subject_end(m) - s) >= len && memcmp(m->captures[i].start, s, len) == 0;
     return same ? s + len : NULL;
@@ -228,12 +230,15 @@ static bool is_frontier(struct pattern *m, const char *s, const char *p, const c
     return !set_has(p + 1, *end - 1, before) && set_has(p + 1, *end - 1, here);
 }
 
-/* One step over the special item at *p (%b, %f or %1…%9). false: no match. */
+/* One step over the special item at *p (%b, %f or %1…%9). false, and *s is NULL: no match. */
 static bool match_special(struct pattern *m, const char **s, const char **p)
 {
     char kind = (*p)[1];
-    if (kind == 'f')
-        return is_frontier(m, *s, *p + 2, p);
+    if (kind == 'f') {
+        if (!is_frontier(m, *s, *p + 2, p))
+            *s = NULL;
+        return *s != NULL;
+    }
     *s = kind == 'b' ? match_balanced(m, *s, *p + 2) : match_again(m, *s, kind);
     *p += kind == 'b' ? 4 : 2;
     return *s != NULL;
