@@ -221,3 +221,10 @@ uint64_t queue_adder_connects(const struct queue_adder *adder)
 {
     return adder->dials;
 }
+
+const char *queue_adder_problem(const struct queue_adder *adder)
+{
+    if (queue_adder_is_ready(adder))
+        return "";
+    return adder->reason.text[0] != '\0' ? adder->reason.text : "connecting to Redis";
+}
