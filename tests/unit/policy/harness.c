@@ -40,6 +40,11 @@ struct script_set *harness_set(const struct file *files, struct error *err)
     return set;
 }
 
+const char *harness_shipped_folder(void)
+{
+    return SHIPPED_SCRIPTS;
+}
+
 struct script_set *harness_shipped(void)
 {
     struct error err;

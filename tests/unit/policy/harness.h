@@ -12,6 +12,7 @@ struct file {
 struct script_set *harness_set(const struct file *files, struct error *err);
 /* The scripts of the repository. */
 struct script_set *harness_shipped(void);
+const char *harness_shipped_folder(void);
 
 /* 32 MiB, 200 ms, no secrets, schedule 1000/2/300000/8. */
 struct policy_options harness_options(enum policy_role role);
