@@ -313,14 +313,14 @@ void change(struct bench *bench, const char *collection, struct slice id, const 
     mongoc_collection_destroy(in);
 }
 
-static bool set_failpoint(struct bench *bench, const char *mode, const char *data)
+static bool set_failpoint(struct bench *bench, const char *app, const char *mode, const char *data)
 {
     bson_error_t error = {0};
     bson_t reply;
-    char text[1024];
-    snprintf(text, sizeof(text), "{\"configureFailPoint\":\"failCommand\",\"mode\":%s%s%s%s}", mode,
-             data == NULL ? "" : ",\"data\":{\"appName\":\"waybill-worker\",", data == NULL ? "" : data,
-             data == NULL ? "" : "}");
+    char text[1024], data_text[800] = "";
+    if (data != NULL)
+        snprintf(data_text, sizeof(data_text), ",\"data\":{\"appName\":\"%s\",%s}", app, data);
+    snprintf(text, sizeof(text), "{\"configureFailPoint\":\"failCommand\",\"mode\":%s%s}", mode, data_text);
     bson_t *command = bson_new_from_json((const uint8_t *)text, -1, &error);
     if (command == NULL)
         fail_msg("%s: %s", error.message, text);
@@ -330,13 +330,30 @@ static bool set_failpoint(struct bench *bench, const char *mode, const char *dat
     return ok;
 }
 
+void fail_commands_of(struct bench *bench, const char *app, const char *mode, const char *data)
+{
+    if (!set_failpoint(bench, app, mode, data))
+        skip(); /* a server that was started without enableTestCommands */
+}
+
 void fail_commands(struct bench *bench, const char *mode, const char *data)
 {
-    if (!set_failpoint(bench, mode, data))
-        skip(); /* a server that was started without enableTestCommands */
+    fail_commands_of(bench, "waybill-worker", mode, data);
 }
 
 void fail_no_more(struct bench *bench)
 {
-    set_failpoint(bench, "\"off\"", NULL);
+    set_failpoint(bench, NULL, "\"off\"", NULL);
+}
+
+struct store *patient_store(struct bench *bench, const char *appname)
+{
+    char url[800];
+    struct error err = {{0}};
+    snprintf(url, sizeof(url), "%s%cappname=%s", bench->url, strchr(bench->url, '?') == NULL ? '?' : '&', appname);
+    struct store_options options = {.url = url, .worker = "patient", .lease_ms = 30000};
+    struct store *store = store_open(&options, &err);
+    if (store == NULL)
+        fail_msg("store_open: %s", err.text);
+    return store;
 }

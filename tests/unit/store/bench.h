@@ -72,10 +72,14 @@ bool exists_at(struct bench *bench, const char *collection, struct slice id, con
 size_t length_at(struct bench *bench, const char *collection, struct slice id, const char *path);
 void change(struct bench *bench, const char *collection, struct slice id, const char *update_json);
 
-/* configureFailPoint failCommand, for the workers' connections only. mode: "{\"times\": 1}", "{\"skip\": 2}" (from then
- * on always), "\"alwaysOn\"", "\"off\"". data: what a command meets, and which. The test is skipped where there are no
- * fail points. */
-void fail_commands(struct bench *bench, const char *mode, const char *data);
+/* configureFailPoint failCommand, for the connections named app (NULL: all of the workers). mode: "{\"times\": 1}",
+ * "{\"skip\": 2}" (from then on always), "\"alwaysOn\"", "\"off\"". data: what a command meets, and which. The test is
+ * skipped where there are no fail points. */
+void fail_commands_of(struct bench *bench, const char *app, const char *mode, const char *data);
+void fail_commands(struct bench *bench, const char *mode, const char *data); /* of all workers */
 void fail_no_more(struct bench *bench);
+
+/* One more store, whose connections have a name of their own for fail points, and which waits long for its answers. */
+struct store *patient_store(struct bench *bench, const char *appname);
 
 #endif

@@ -57,7 +57,19 @@ static void a_broken_connection_is_transient(void **state)
 
 static void an_unconfirmed_write_is_transient(void **state)
 {
-    check_survives(*state, "\"writeConcernError\":{\"code\":64,\"errmsg\":\"waiting for replication timed out\"}");
+    struct bench *bench = *state;
+    static const char concern[] =
+        "\"writeConcernError\":{\"code\":64,\"errmsg\":\"waiting for replication timed out\"}";
+    struct delivery d = delivery_new(bench, new_id(bench));
+    struct store_claim claim = claim_new(bench);
+    struct error err = {{0}};
+    char data[256];
+    check_survives(bench, concern);
+    snprintf(data, sizeof(data), "\"failCommands\":[\"insert\"],%s", concern);
+    fail_commands(bench, "{\"times\":1}", data);
+    assert_int_equal(store_claim(bench->a, &claim, &d, 1, &err), STORE_UNAVAILABLE);
+    assert_non_null(strstr(err.text, "majority"));
+    assert_int_equal(claim_one(bench->a, &claim, &d), CLAIM_WON);
 }
 
 static enum store_result ping_with(struct bench *bench, const char *mode, const char *fault, struct error *err)

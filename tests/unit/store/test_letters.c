@@ -1,6 +1,7 @@
 /* Dead letters: each death once, reviewed by people, replayed, and never hidden. */
 #include "bench.h"
 
+#include <pthread.h>
 #include <stdio.h>
 
 #include "base/json.h"
@@ -135,19 +136,54 @@ static void a_replay_that_was_cut_off_is_repeated(void **state)
     assert_int_equal(length_at(bench, "dead_letters", d.key, "reviews"), 1);
 }
 
+struct slow_replay {
+    struct store_client *client;
+    struct arena *arena;
+    struct slice key;
+    enum store_result result;
+};
+
+static void *replay_slowly(void *arg)
+{
+    struct slow_replay *slow = arg;
+    struct event event;
+    struct error err;
+    slow->result = store_dead_replay(slow->client, slow->key, SLICE_LITERAL("bob"), slow->arena, &event, &err);
+    return NULL;
+}
+
+static void wait_for_status(struct bench *bench, struct slice key, const char *status)
+{
+    for (int tries = 0; strcmp(text_at(bench, "events", key, "status"), status) != 0; tries++) {
+        assert_true(tries < 500);
+        clock_sleep_ms(2);
+    }
+}
+
 /* Between the two halves the event ran and died again: the letter tells of the new death, which nobody reviewed. */
 static void a_late_review_does_not_hide_a_new_death(void **state)
 {
     struct bench *bench = *state;
     struct delivery d = dead_event(bench, "permanent");
-    struct event event, same;
-    struct error err = {{0}};
-    fail_commands(bench, "{\"skip\":1}", "\"failCommands\":[\"update\"],\"errorCode\":91");
-    assert_int_equal(replay(bench, d.key, &event, &err), STORE_UNAVAILABLE);
+    struct store *store = patient_store(bench, "patient");
+    struct slow_replay slow = {.client = store_client_new(store), .arena = arena_new(), .key = d.key};
+    struct event event = d.event;
+    pthread_t thread;
+    fail_commands_of(bench, "patient", "{\"skip\":1}",
+                     "\"failCommands\":[\"update\"],\"blockConnection\":true,\"blockTimeMS\":1500");
+    assert_int_equal(pthread_create(&thread, NULL, replay_slowly, &slow), 0);
+    wait_for_status(bench, d.key, "retry_wait");
+    event.attempt = 2;
+    live_again(bench, &d, &event, DECISION_DEAD);
+    assert_int_equal(length_at(bench, "dead_letters", d.key, "reviews"), 0); /* the review is still on its way */
+    pthread_join(thread, NULL);
     fail_no_more(bench);
-    live_again(bench, &d, &event, DECISION_RETRY);
-    assert_int_equal(replay(bench, d.key, &same, &err), STORE_REFUSED);
+    assert_int_equal(slow.result, STORE_OK);
     assert_string_equal(text_at(bench, "dead_letters", d.key, "review.status"), "unreviewed");
+    assert_int_equal(number_at(bench, "dead_letters", d.key, "attempt"), 2);
+    arena_free(slow.arena);
+    store_client_free(slow.client);
+    store_close(store);
 }
 
 static void discard_is_remembered_with_its_note(void **state)

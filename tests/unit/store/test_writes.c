@@ -343,15 +343,6 @@ static void *take_over(void *arg)
     return NULL;
 }
 
-/* A client that waits long enough for a server that is held up. */
-static struct store *patient_store(struct bench *bench)
-{
-    struct store_options options = {.url = bench->url, .worker = "worker-b", .lease_ms = 30000};
-    struct store *store = store_open(&options, NULL);
-    assert_non_null(store);
-    return store;
-}
-
 /* The old owner stores its decision between the next one's read and its update, which is held up meanwhile. (Were the
  * read still under way when it does, the test would be weaker, not wrong.) */
 static void a_decision_that_comes_while_taking_over_is_not_missed(void **state)
@@ -359,13 +350,13 @@ static void a_decision_that_comes_while_taking_over_is_not_missed(void **state)
     struct bench *bench = *state;
     struct store_claim claim;
     struct delivery d = with_effects(bench, &claim, "t4");
-    struct store *store = patient_store(bench);
+    struct store *store = patient_store(bench, "patient");
     struct takeover takeover = {
         .client = store_client_new(store), .claim = claim_new(bench), .delivery = delivery_redelivered(bench, &d)};
     pthread_t thread;
     takeover.claim.arena = arena_new();
-    fail_commands(bench, "{\"times\":1}",
-                  "\"failCommands\":[\"update\"],\"blockConnection\":true,\"blockTimeMS\":1500");
+    fail_commands_of(bench, "patient", "{\"times\":1}",
+                     "\"failCommands\":[\"update\"],\"blockConnection\":true,\"blockTimeMS\":1500");
     assert_int_equal(pthread_create(&thread, NULL, take_over, &takeover), 0);
     clock_sleep_ms(300);
     change(bench, "events", d.key, "{\"$set\":{\"decision\":{\"kind\":\"dead\",\"reason\":\"just now\"}}}");
@@ -378,6 +369,56 @@ static void a_decision_that_comes_while_taking_over_is_not_missed(void **state)
     arena_free(takeover.claim.arena);
     store_client_free(takeover.client);
     store_close(store);
+}
+
+enum { WRITERS = 8, ROUNDS = 8 };
+
+struct writer {
+    struct store *store;
+    struct store_claim claim;
+    struct delivery delivery;
+    pthread_barrier_t *start;
+    enum store_result result;
+};
+
+static void *write_at_once(void *arg)
+{
+    struct writer *writer = arg;
+    struct error err;
+    struct store_client *client = store_client_new(writer->store);
+    pthread_barrier_wait(writer->start);
+    writer->result = store_commit(client, &writer->claim, &writer->delivery, 1, &err);
+    store_client_free(client);
+    return NULL;
+}
+
+/* Each makes the document when it sees none: all but one meet a duplicate key that does not mean "applied already". */
+static void writers_that_make_one_document_at_once_all_apply(void **state)
+{
+    struct bench *bench = *state;
+    for (int round = 0; round < ROUNDS; round++) {
+        struct writer writers[WRITERS];
+        pthread_t threads[WRITERS];
+        pthread_barrier_t start;
+        const char *target = new_id(bench);
+        pthread_barrier_init(&start, NULL, WRITERS);
+        for (size_t i = 0; i < WRITERS; i++) {
+            writers[i] = (struct writer){.store = bench->stores[0], .start = &start};
+            writers[i].delivery = ran_once(bench, &writers[i].claim);
+            writers[i].claim.arena = arena_new();
+            add_write(bench, &writers[i].delivery, "crowded", target, "{\"$inc\":{\"n\":1}}");
+        }
+        for (size_t i = 0; i < WRITERS; i++)
+            assert_int_equal(pthread_create(&threads[i], NULL, write_at_once, &writers[i]), 0);
+        for (size_t i = 0; i < WRITERS; i++) {
+            pthread_join(threads[i], NULL);
+            assert_int_equal(writers[i].result, STORE_OK);
+            assert_int_equal(writers[i].delivery.decision, DECISION_SUCCEED);
+            arena_free(writers[i].claim.arena);
+        }
+        pthread_barrier_destroy(&start);
+        assert_int_equal(number_at(bench, "crowded", slice_of(target), "n"), WRITERS);
+    }
 }
 
 int main(void)
@@ -397,6 +438,7 @@ int main(void)
         cmocka_unit_test(death_after_the_effects_is_finished_by_the_next),
         cmocka_unit_test(death_before_the_letter_is_finished_by_the_next),
         cmocka_unit_test(the_owner_itself_may_repeat_after_each_break),
+        cmocka_unit_test(writers_that_make_one_document_at_once_all_apply),
         cmocka_unit_test(a_decision_that_comes_while_taking_over_is_not_missed),
     };
     return cmocka_run_group_tests_name("store: writes", tests, bench_setup, bench_teardown);
