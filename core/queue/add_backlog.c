@@ -49,7 +49,11 @@ static void probe_done(struct queue_adder *adder)
     }
     if (adder->state != LINK_GREETING && adder->state != LINK_REFUSING)
         return;
-    log_info(adder->state == LINK_GREETING ? "connected to Redis" : "Redis takes events again");
+    if (adder->state == LINK_REFUSING)
+        log_info("Redis takes events again");
+    else
+        log_info("connected to Redis", LOG_S("host", adder->url.host), LOG_S("socket", adder->url.unix_path),
+                 LOG_I("port", adder->url.port));
     adder->state = LINK_READY;
     backoff_reset(&adder->redial);
 }

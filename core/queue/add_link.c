@@ -167,7 +167,8 @@ static void greet(struct queue_adder *adder)
         const struct slice parts[] = {SLICE_LITERAL("SELECT"), command_digits(database, (uint64_t)url->database)};
         control_send(adder, on_greeted, NULL, parts, 2);
     }
-    probe_send(adder); /* its success makes the link READY */
+    memory_wipe(adder->command.data, adder->command.size); /* the password was in it */
+    probe_send(adder);                                     /* its success makes the link READY */
 }
 
 static void on_connect(const redisAsyncContext *redis, int status)

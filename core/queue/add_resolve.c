@@ -68,7 +68,8 @@ static void finish(struct queue_adder *adder)
     struct lookup *lookup = adder->lookup;
     char numeric[NI_MAXHOST];
     snprintf(numeric, sizeof(numeric), "%s", lookup->numeric);
-    error_set(&adder->reason, "cannot find %s: %s", lookup->host, lookup->error);
+    if (numeric[0] == '\0')
+        error_set(&adder->reason, "cannot find %s: %s", lookup->host, lookup->error);
     adder->lookup = NULL;
     lookup_release(lookup);
     link_dial(adder, numeric[0] != '\0' ? numeric : NULL);

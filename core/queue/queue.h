@@ -2,8 +2,18 @@
  * Uses: base, event; hiredis, privately. Knows neither Lua nor the store.
  *
  * Every move between structures is one server-side script (scripts/, embedded at build time). Times are Redis' own.
- * A client belongs to one thread. After QUEUE_UNAVAILABLE the connection is gone; the next call connects again at once
- * (the caller paces itself: see base/backoff.h). */
+ * A client belongs to one thread, in a process that ignores SIGPIPE. After anything but QUEUE_OK the connection is
+ * gone; the next call connects again at once (the caller paces itself: see base/backoff.h). A client that connects by
+ * itself also makes the group and the epoch again when they are missing, except one without a consumer name.
+ *
+ * Keys of partition N, each with "waybill:{N}:" before it:
+ * - events: stream of envelopes, consumer group "workers"
+ * - retry: zset of event keys, score = due in ms
+ * - envelopes: hash by event key, what waits in retry (a MessagePack list: exact for any bytes)
+ * - dead: stream of notices (key, source, reason, time in ms), at most one an event
+ * - dead_index: hash by event key, the id of its notice, so that removing one needs no scan
+ * - out:<topic>: streams of what scripts publish (key, payload)
+ * - epoch: string */
 #ifndef QUEUE_QUEUE_H
 #define QUEUE_QUEUE_H
 
@@ -33,25 +43,29 @@ void queue_free(struct queue *queue);
 
 /* Connects when there is no connection, and makes what is missing: the group of each partition (from the stream's
  * beginning) and its epoch. *renewed: at least one epoch is new to this client since the last call, so Redis may have
- * lost what it had. */
+ * lost what it had; the first call always says so. When Redis is found to have lost its data in between, take, reclaim,
+ * promote and keep say QUEUE_UNAVAILABLE, so that the caller comes here. */
 enum queue_result queue_open(struct queue *queue, bool *renewed, struct error *err) MUST_USE;
 
 /* The epoch of a partition: a random id made with the partition's data and lost with it. Valid until queue_open. */
 struct slice queue_epoch(const struct queue *queue, uint32_t partition);
 
-/* A batch of deliveries and the memory that their slices point into. */
+/* A batch of deliveries and the memory that their slices point into. Taking replaces what was in it: n is 0 after any
+ * failure (what was handed out all the same stays pending, and is reclaimed when its lease is over). */
 struct queue_batch {
     struct delivery *deliveries;
     size_t n;
     struct arena *arena; /* the caller's: reset it when the batch is done */
 };
 
-/* Takes at most max new entries, waiting at most wait_ms for the first. Malformed entries are delivered, marked. */
+/* Takes at most max new entries, waiting at most wait_ms for the first. Malformed entries are delivered, marked,
+ * with the key "malformed/<entry id>". */
 enum queue_result queue_take(struct queue *queue, size_t max, int64_t wait_ms, struct queue_batch *batch,
                              struct error *err) MUST_USE;
 /* Takes over at most max entries whose owner gave no sign of life for a lease. */
 enum queue_result queue_reclaim(struct queue *queue, size_t max, struct queue_batch *batch, struct error *err) MUST_USE;
-/* Moves what is due from the retry set to the stream. *moved: how many; *next_ms: until the next is due (-1: none). */
+/* Moves what is due from the retry set to the stream. *moved: how many; *next_ms: until the next is due (-1: none; 0:
+ * there is more, as one call's work is bounded). */
 enum queue_result queue_promote(struct queue *queue, size_t *moved, int64_t *next_ms, struct error *err) MUST_USE;
 
 /* A sign of life for each delivery that is not lost yet; sets lost on those that another consumer has now. */
@@ -76,7 +90,9 @@ struct settlement {
     uint32_t next_attempt; /* retry */
     struct slice reason;   /* dead */
 };
-/* One pipelined round trip. An entry that is gone already changes nothing, so settling again is harmless. */
+/* One pipelined round trip. An entry that is gone already changes nothing, so settling again is harmless, and
+ * deliveries that are lost are skipped. One that is refused (a publish to a key of another type) leaves the others
+ * settled. Works on a server that is out of memory too. */
 enum queue_result queue_settle(struct queue *queue, const struct settlement *settlements, size_t n,
                                struct error *err) MUST_USE;
 

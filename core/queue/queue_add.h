@@ -2,7 +2,10 @@
  * Uses: base, event; hiredis' asynchronous API, privately. It does not know which loop it runs on: see struct loop_io.
  *
  * One adder a loop thread, one pipelined connection each: all events added in one turn of the loop leave in one write.
- * It connects and reconnects by itself, with backoff and jitter. */
+ * It connects and reconnects by itself, with backoff and jitter. It is ready once the server has answered a write that
+ * changes nothing; when the server refuses writes (out of memory, disk full, too few replicas) it asks again in the
+ * same way until it takes them, and when it is read-only it connects again, as another may be the primary. Host names
+ * are looked up in a thread aside. The process must ignore SIGPIPE. */
 #ifndef QUEUE_QUEUE_ADD_H
 #define QUEUE_QUEUE_ADD_H
 

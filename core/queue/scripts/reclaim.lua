@@ -4,6 +4,8 @@
 local events = KEYS[1]
 local group, consumer, lease, count = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 
+-- Who waits for work is known as well: a server only takes note of consumers that get some.
+redis.call('XGROUP', 'CREATECONSUMER', events, group, consumer)
 local idle = redis.call('XPENDING', events, group, 'IDLE', lease, '-', '+', count)
 local taken = {}
 for _, pending in ipairs(idle) do

@@ -56,6 +56,7 @@ static void wait_until_up(struct redis_server *server)
         if (reply != NULL)
             freeReplyObject(reply);
         if (up) {
+            redisSetTimeout(redis, (struct timeval){.tv_sec = 10}); /* a failed test may have left it paused */
             server->admin = redis;
             return;
         }

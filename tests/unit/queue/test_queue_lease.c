@@ -2,6 +2,7 @@
 #include "sample.h"
 
 #include "base/clock.h"
+#include "queue/scripts.h"
 
 #define LEASE_MS 150
 
@@ -197,6 +198,29 @@ static void leaving_needs_empty_hands(void **state)
     assert_int_equal(depth.consumers, 0);
 }
 
+static int64_t consumers(void)
+{
+    struct queue_depth depth;
+    assert_result(queue_measure(one, &depth, &err), QUEUE_OK, &err);
+    return depth.consumers;
+}
+
+/* Those that were not seen for long go, but never one that holds an entry. */
+static void idle_consumers_are_removed(void **state)
+{
+    (void)state;
+    sample_requeue(one, "e");
+    take(one, 1);
+    reclaim(two, 10); /* has nothing, and is a consumer all the same */
+    assert_int_equal(consumers(), 2);
+    struct slice script = scripts[SCRIPT_LEAVE].text;
+    const char *call = "EVAL %b 1 waybill:{0}:events workers %s %s";
+    assert_int_equal(server_number(&server, call, script.base, script.len, "", "3600000"), 0);
+    assert_int_equal(server_number(&server, call, script.base, script.len, "", "0"), 1);
+    assert_int_equal(consumers(), 1);
+    assert_int_equal(reclaim_when_idle(two, 10).n, 1); /* the one with the entry stayed, or this would be lost */
+}
+
 static void measures_what_there_is(void **state)
 {
     struct queue *many = sample_queue_with(server.url, "many", LEASE_MS, 2000, 2);
@@ -231,6 +255,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(handing_back_is_immediate_and_not_counted, set_up, tear_down),
         cmocka_unit_test_setup_teardown(deleted_entries_leave_the_pending_list, set_up, tear_down),
         cmocka_unit_test_setup_teardown(leaving_needs_empty_hands, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(idle_consumers_are_removed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(measures_what_there_is, set_up, tear_down),
     };
     server_start(&server, NULL, NULL);

@@ -81,6 +81,9 @@ static void waits_until_due(void **state)
     assert_false(is_waiting("demo/other"));
     assert_int_equal(server_number(&server, "XLEN waybill:{0}:events"), 0);
     assert_int_equal(server_number(&server, "HLEN waybill:{0}:envelopes"), 1);
+    struct queue_depth depth;
+    assert_result(queue_measure(queue, &depth, &err), QUEUE_OK, &err);
+    assert_int_equal(depth.pending, 0);
     assert_int_equal(promote(&next_ms), 0);
     assert_in_range(next_ms, 1, 200);
     assert_int_equal(promote_when_due(&next_ms), 1);

@@ -77,9 +77,13 @@ static void drop_takes_entries_away(void **state)
 
 static void more_drops_than_a_script_can_unpack(void **state)
 {
-    struct queue_batch batch = take_new(1201);
-    struct settlement *settlements = arena_alloc(arena, batch.n * sizeof(*settlements));
+    static const char fill[] = "for i = 1, 9000 do redis.call('XADD', KEYS[1], '*', 'n', i) end";
+    struct queue_batch batch = {.arena = arena};
     (void)state;
+    server_do(&server, "EVAL %s 1 waybill:{0}:events", fill);
+    assert_result(queue_take(queue, 9000, 0, &batch, &err), QUEUE_OK, &err);
+    assert_int_equal(batch.n, 9000);
+    struct settlement *settlements = arena_alloc(arena, batch.n * sizeof(*settlements));
     for (size_t i = 0; i < batch.n; i++)
         settlements[i] = (struct settlement){.delivery = &batch.deliveries[i], .kind = SETTLE_DROP};
     settle(settlements, batch.n);
