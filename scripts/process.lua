@@ -31,7 +31,7 @@ local function courier_of(source_name)
     return source and source.courier or standard
 end
 
-return function(event, ctx)
+local function process(event, ctx)
     local body = event:json()
     simulate(event, ctx, body)
 
@@ -69,3 +69,19 @@ return function(event, ctx)
     }
     return { shipment = shipment, status = status }
 end
+
+-- Run at each load and reload: a type that a courier's mapping makes must be known above.
+local checks = {
+    {
+        name = "every courier's types have a status",
+        run = function()
+            for name, source in pairs(sources) do
+                for theirs, ours in pairs(source.courier and source.courier.types or {}) do
+                    assert(STATUS[ours], ("%s: '%s' becomes '%s', which has no status"):format(name, theirs, ours))
+                end
+            end
+        end,
+    },
+}
+
+return process, checks

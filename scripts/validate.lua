@@ -13,7 +13,7 @@ local function unauthorized(reason)
     return reject { status = 401, code = "unauthorized", detail = "the signature is missing or wrong", reason = reason }
 end
 
-return function(request, source)
+local function validate(request, source)
     if not source then
         return unauthorized("no such source")
     end
@@ -31,3 +31,15 @@ return function(request, source)
     local courier = source.courier or standard
     return accept(courier.identify(request, request:json()))
 end
+
+-- What validate.lua wants to be sure of before it serves: run at each load and reload.
+local checks = {
+    {
+        name = "an unknown source is refused",
+        run = function()
+            assert(validate(nil, nil).status == 401)
+        end,
+    },
+}
+
+return validate, checks

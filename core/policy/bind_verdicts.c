@@ -86,7 +86,7 @@ void verdict_raise_outcome(lua_State *L, enum outcome_kind kind, const char *err
                            int64_t retry_after_ms)
 {
     lua_createtable(L, 0, 4);
-    set_integer(L, "outcome", kind);
+    set_string(L, "outcome", outcome_name(kind));
     set_string(L, "kind", error_kind);
     set_string(L, "message", message);
     set_integer(L, "retry_after_ms", retry_after_ms);
@@ -131,7 +131,7 @@ static int push_failure(lua_State *L, enum outcome_kind kind)
         luaL_checktype(L, 2, LUA_TTABLE);
     lua_settop(L, 2);
     lua_createtable(L, 0, 4);
-    set_integer(L, "outcome", kind);
+    set_string(L, "outcome", outcome_name(kind));
     lua_pushvalue(L, 1);
     lua_setfield(L, 3, "message");
     if (has_options && lua_getfield(L, 2, "kind") != LUA_TNIL) {
@@ -163,7 +163,7 @@ static int script_snooze(lua_State *L)
 {
     int64_t ms = check_delay(L, 1);
     lua_createtable(L, 0, 2);
-    set_integer(L, "outcome", OUTCOME_SNOOZE);
+    set_string(L, "outcome", outcome_name(OUTCOME_SNOOZE));
     set_integer(L, "retry_after_ms", ms);
     set_tag(L, VERDICT_OUTCOME);
     return 1;

@@ -120,15 +120,33 @@ static int64_t get_integer(lua_State *L, int index, const char *name, int64_t fa
     return value;
 }
 
+/* The kind that a verdict's field outcome names. */
+static enum outcome_kind get_outcome(lua_State *L, int index)
+{
+    enum outcome_kind kind = OUTCOME_TRANSIENT;
+    lua_pushliteral(L, "outcome");
+    lua_rawget(L, index);
+    const char *name = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "";
+    while (kind < OUTCOME_ERROR && strcmp(name, outcome_name(kind)) != 0)
+        kind++;
+    if (kind == OUTCOME_ERROR)
+        call_refuse_answer(L, "process.lua changed a verdict: its outcome is '%s'", name);
+    lua_pop(L, 1);
+    return kind;
+}
+
 static void read_tagged(lua_State *L, struct process_call *call, int index)
 {
     static const char *const default_kinds[] = {
         [OUTCOME_TRANSIENT] = "transient", [OUTCOME_PERMANENT] = "permanent", [OUTCOME_SNOOZE] = "snooze"};
     struct outcome *out = call->out;
-    out->kind = (enum outcome_kind)get_integer(L, index, "outcome", OUTCOME_ERROR);
-    call_get_string(L, index, "message", call->arena, &out->message); /* the verdict functions checked the types */
-    call_get_string(L, index, "kind", call->arena, &out->error_kind);
+    out->kind = get_outcome(L, index);
+    if (!call_get_string(L, index, "message", call->arena, &out->message) ||
+        !call_get_string(L, index, "kind", call->arena, &out->error_kind))
+        call_refuse_answer(L, "process.lua changed a verdict: its message or kind is not a string");
     out->retry_after_ms = get_integer(L, index, "retry_after_ms", -1);
+    if (out->retry_after_ms < -1 || out->retry_after_ms > DELAY_MAX_MS)
+        out->retry_after_ms = out->retry_after_ms < 0 ? 0 : DELAY_MAX_MS;
     if (out->message.len > MAX_MESSAGE_BYTES)
         out->message.len = MAX_MESSAGE_BYTES;
     if (out->error_kind.len == 0)

@@ -69,7 +69,9 @@ static void read_decision(lua_State *L, struct retry_call *call, int index)
                            luaL_typename(L, index));
     lua_pushliteral(L, "delay_ms");
     if (lua_rawget(L, index) == LUA_TNUMBER) {
-        call->decision = (struct retry_decision){.retry = true, .delay_ms = lua_tointeger(L, -1)};
+        int64_t ms = lua_tointeger(L, -1); /* checked by retry(), if the script has left it alone */
+        ms = ms < 0 ? 0 : ms > DELAY_MAX_MS ? DELAY_MAX_MS : ms;
+        call->decision = (struct retry_decision){.retry = true, .delay_ms = ms};
         return;
     }
     struct slice reason;

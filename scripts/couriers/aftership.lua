@@ -15,7 +15,7 @@ local types = {
     Expired = "parcel.lost",
 }
 
-local aftership = {}
+local aftership = { types = types }
 
 function aftership.identify(_, body)
     local msg = fields.object(body, "msg", "msg")

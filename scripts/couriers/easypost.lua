@@ -14,7 +14,7 @@ local types = {
     cancelled = "parcel.cancelled",
 }
 
-local easypost = {}
+local easypost = { types = types }
 
 function easypost.identify(_, body)
     local result = fields.object(body, "result", "result")

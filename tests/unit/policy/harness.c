@@ -60,7 +60,7 @@ struct policy_options harness_options(enum policy_role role)
 {
     return (struct policy_options){.role = role,
                                    .memory_bytes = 32 * 1024 * 1024,
-                                   .time_ms = 200,
+                                   .time_ms = 5000,
                                    .schedule = {.base_ms = 1000, .factor = 2, .cap_ms = 300000, .attempts = 8}};
 }
 
@@ -88,6 +88,7 @@ static struct policy *must(const struct policy_options *options, const struct fi
 struct policy *harness_validate(const char *validate)
 {
     struct policy_options options = harness_options(POLICY_INGEST);
+    options.time_ms = 1000;
     return must(&options, (struct file[]){{"sources.lua", "return { demo = { scheme = function() return true end } }"},
                                           {"validate.lua", validate},
                                           {0}});
@@ -95,7 +96,13 @@ struct policy *harness_validate(const char *validate)
 
 struct policy *harness_process(const char *process)
 {
+    return harness_process_within(process, harness_options(POLICY_WORKER).time_ms);
+}
+
+struct policy *harness_process_within(const char *process, int64_t time_ms)
+{
     struct policy_options options = harness_options(POLICY_WORKER);
+    options.time_ms = time_ms;
     return must(
         &options,
         (struct file[]){{"process.lua", process}, {"retry_policy.lua", "return function() return default() end"}, {0}});

@@ -14,15 +14,17 @@ struct script_set *harness_set(const struct file *files, struct error *err);
 struct script_set *harness_shipped(void);
 const char *harness_shipped_folder(void);
 
-/* 32 MiB, 200 ms, no secrets, schedule 1000/2/300000/8. */
+/* 32 MiB, 5000 ms, no secrets, schedule 1000/2/300000/8. */
 struct policy_options harness_options(enum policy_role role);
 
 /* A policy of these files, or NULL with err. */
 struct policy *harness_policy(const struct policy_options *options, const struct file *files, struct error *err);
-/* An ingest policy of this validate.lua with the source "demo", or a worker policy of this process.lua. Must succeed.
+/* An ingest policy (1000 ms) of this validate.lua with the source "demo", or a worker policy of this process.lua. Must
+ * succeed.
  */
 struct policy *harness_validate(const char *validate);
 struct policy *harness_process(const char *process);
+struct policy *harness_process_within(const char *process, int64_t time_ms);
 
 struct header {
     const char *name, *value;

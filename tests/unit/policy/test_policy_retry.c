@@ -8,6 +8,7 @@
 static struct policy *with_retry(const char *script)
 {
     struct policy_options options = harness_options(POLICY_WORKER);
+    options.time_ms = 1000;
     struct error err;
     struct policy *policy = harness_policy(
         &options, (struct file[]){{"process.lua", "return function() end"}, {"retry_policy.lua", script}, {0}}, &err);

@@ -15,11 +15,11 @@ struct attempt {
 };
 
 /* Runs each script in a state of its own, twice: after a fault the state must work as before. */
-static void check_attempts(const struct attempt *attempts, size_t n)
+static void check_attempts(const struct attempt *attempts, size_t n, int64_t time_ms)
 {
     struct arena *arena = arena_new();
     for (size_t i = 0; i < n; i++) {
-        struct policy *policy = harness_process(attempts[i].script);
+        struct policy *policy = harness_process_within(attempts[i].script, time_ms);
         struct event event = harness_event("{}");
         for (int round = 0; round < 2; round++) {
             struct outcome out;
@@ -32,7 +32,7 @@ static void check_attempts(const struct attempt *attempts, size_t n)
     arena_free(arena);
 }
 
-#define CHECK_ATTEMPTS(attempts) check_attempts((attempts), sizeof(attempts) / sizeof *(attempts))
+#define CHECK_ATTEMPTS(attempts) check_attempts((attempts), sizeof(attempts) / sizeof *(attempts), 5000)
 
 static void endless_work_is_stopped(void **state)
 {
@@ -59,7 +59,7 @@ static void endless_work_is_stopped(void **state)
         {"return function() time.sleep_ms(60000) end", OUTCOME_TIME_LIMIT, "time limit"},
         {"return function() pcall(time.sleep_ms, 60000) pcall(time.sleep_ms, 60000) end", OUTCOME_TIME_LIMIT, ""},
     };
-    CHECK_ATTEMPTS(attempts);
+    check_attempts(attempts, sizeof attempts / sizeof *attempts, 200);
 }
 
 static void memory_is_limited(void **state)
@@ -113,7 +113,7 @@ static void nothing_leads_out(void **state)
         struct slice script = arena_printf(arena, "return function()\n return %s.x\n end", *name);
         struct slice message = arena_printf(arena, "process.lua:2: undefined variable '%s'", *name);
         const struct attempt attempt = {script.base, OUTCOME_ERROR, message.base};
-        check_attempts(&attempt, 1);
+        check_attempts(&attempt, 1, 5000);
     }
     arena_free(arena);
     const struct attempt attempts[] = {
@@ -260,6 +260,8 @@ static void bad_scripts_do_not_load(void **state)
     };
     for (size_t i = 0; i < sizeof loads / sizeof *loads; i++) {
         struct policy_options options = harness_options(POLICY_WORKER);
+        options.time_ms = 10; /* so that loading gets its least: 2 s */
+        options.memory_bytes = 4 * 1024 * 1024;
         struct error err;
         struct policy *policy = harness_policy(&options, loads[i].files, &err);
         if (policy != NULL || strstr(err.text, loads[i].message) == NULL)

@@ -28,6 +28,8 @@ static int set_up(void **state)
     ingest.secrets = &secret;
     ingest.n_secrets = 1;
     worker.simulate = true;
+    worker.time_ms = 1000;
+    worker.memory_bytes = 8 * 1024 * 1024;
     f->ingest = policy_new(set, &ingest, &err);
     f->worker = policy_new(set, &worker, &err);
     if (f->ingest == NULL || f->worker == NULL)

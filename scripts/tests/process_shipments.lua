@@ -1,0 +1,32 @@
+-- What process.lua asks the store for.
+
+local fake = require("lib.fake")
+local process = require("process")
+
+local function run(event_type, data)
+    local ctx = fake.ctx()
+    local event = fake.event { type = event_type, body = { data = data } }
+    return fake.answer(process, event, ctx), ctx
+end
+
+return {
+    {
+        name = "one write to the parcel's document",
+        run = function()
+            local result, ctx = run("parcel.delivered", { tracking_number = "T1", location = "Köln" })
+            assert(result.shipment == "demo/T1" and result.status == "delivered")
+            assert(#ctx.writes == 1 and ctx.writes[1].collection == "shipments" and ctx.writes[1].id == "demo/T1")
+            local entry = ctx.writes[1].update["$push"].timeline["$each"][1]
+            assert(entry.status == "delivered" and entry.location == "Köln" and entry.event_id == "evt_1")
+            assert(ctx.writes[1].update["$max"].latest.at == entry.at)
+        end,
+    },
+    {
+        name = "an unknown type fails for good",
+        run = function()
+            local result, ctx = run("parcel.eaten_by_dog", { tracking_number = "T1" })
+            assert(result.outcome == "permanent" and result.kind == "unknown_type")
+            assert(#ctx.writes == 0)
+        end,
+    },
+}
