@@ -163,12 +163,13 @@ static void greet(struct queue_adder *adder)
         const struct slice parts[] = {SLICE_LITERAL("AUTH"), slice_of(url->password)};
         control_send(adder, on_greeted, NULL, parts, 2);
     }
+    if (url->password[0] != '\0')
+        memory_wipe(adder->command.data, adder->command.size);
     if (url->database > 0) {
         const struct slice parts[] = {SLICE_LITERAL("SELECT"), command_digits(database, (uint64_t)url->database)};
         control_send(adder, on_greeted, NULL, parts, 2);
     }
-    memory_wipe(adder->command.data, adder->command.size); /* the password was in it */
-    probe_send(adder);                                     /* its success makes the link READY */
+    probe_send(adder); /* its success makes the link READY */
 }
 
 static void on_connect(const redisAsyncContext *redis, int status)
