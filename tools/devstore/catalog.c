@@ -249,8 +249,7 @@ bool index_set_multikey(struct handle *writer, struct index *index, struct error
 static int by_key(const void *a, const void *b)
 {
     const struct key *x = a, *y = b;
-    int order = memcmp(x->data, y->data, x->size < y->size ? x->size : y->size);
-    return order ? order : (x->size > y->size) - (x->size < y->size);
+    return bytes_compare(x->data, x->size, y->data, y->size);
 }
 
 /* Every combination of one value a field: only one field has more than one, unless they share an array. */

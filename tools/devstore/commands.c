@@ -35,6 +35,7 @@ static const struct command {
     {"buildInfo", command_build_info, ""}, {"buildinfo", command_build_info, ""},
     {"serverStatus", command_server_status, NULL}, {"getParameter", command_get_parameter, NULL},
     {"connectionStatus", command_connection_status, "showPrivileges"}, {"whatsmyuri", command_whats_my_uri, ""},
+    {"getCmdLineOpts", command_command_line, ""},
     {"create", command_create, NULL}, {"drop", command_drop, ""}, {"dropDatabase", command_drop_database, ""},
     {"createIndexes", command_create_indexes, "indexes ignoreUnknownIndexOptions commitQuorum"},
     {"listIndexes", command_list_indexes, "cursor"}, {"dropIndexes", command_drop_indexes, "index"},

@@ -61,7 +61,7 @@ command_function command_insert, command_update, command_delete, command_find_an
 command_function command_find, command_get_more, command_kill_cursors, command_count, command_distinct,
     command_aggregate;
 command_function command_hello, command_ping, command_build_info, command_server_status, command_get_parameter,
-    command_connection_status, command_whats_my_uri, command_create, command_drop, command_drop_database,
+    command_connection_status, command_command_line, command_whats_my_uri, command_create, command_drop, command_drop_database,
     command_create_indexes, command_list_indexes, command_drop_indexes, command_list_collections,
     command_list_databases;
 command_function failpoint_configure;

@@ -110,6 +110,16 @@ bool command_connection_status(struct request *request, struct buffer *out, stru
     return true;
 }
 
+bool command_command_line(struct request *request, struct buffer *out, struct error *error)
+{
+    (void)request, (void)error;
+    size_t mark = put_open(out, "argv", BSON_TYPE_ARRAY);
+    put_string(out, "0", "waybill-devstore");
+    document_close(out, mark);
+    document_close(out, put_open(out, "parsed", BSON_TYPE_DOCUMENT));
+    return true;
+}
+
 bool command_whats_my_uri(struct request *request, struct buffer *out, struct error *error)
 {
     char text[40];

@@ -74,15 +74,22 @@ static void put_array(struct buffer *out, const char *key, const struct buffer *
 }
 
 typedef bool operation(struct batch *b, struct value op, size_t index, struct error *error);
+typedef bool check(struct value op, struct error *error);
 
-/* Runs the operations of a bulk, in order; an error of one is an entry of writeErrors. */
-static bool run_batch(struct request *request, const char *list_name, operation *run, struct buffer *out,
-                      struct error *error)
+/* Runs the operations of a bulk, in order; an error of one is an entry of writeErrors, but a malformed one fails the
+ * command before anything is written. */
+static bool run_batch(struct request *request, const char *list_name, check *well_formed, operation *run,
+                      struct buffer *out, struct error *error)
 {
     struct batch b;
     struct value *list, flag = argument(request, "ordered");
     size_t count;
-    if (!argument_list(request, list_name, &list, &count, error) || !batch_begin(&b, request, error))
+    if (!argument_list(request, list_name, &list, &count, error))
+        return false;
+    for (size_t i = 0; well_formed && i < count; i++)
+        if (!well_formed(list[i], error))
+            return false;
+    if (!batch_begin(&b, request, error))
         return false;
     bool ordered = !flag.type || value_truth(flag);
     for (size_t i = 0; i < count && !(ordered && b.error_count); i++) {
@@ -111,7 +118,7 @@ static bool insert_one(struct batch *b, struct value document, size_t index, str
 
 bool command_insert(struct request *request, struct buffer *out, struct error *error)
 {
-    return run_batch(request, "documents", insert_one, out, error);
+    return run_batch(request, "documents", NULL, insert_one, out, error);
 }
 
 /* The first match in the order of the sort, copied to b->found: 1, none: 0, an error: -1. */
@@ -128,7 +135,7 @@ static int find_first(struct batch *b, const struct query *query, struct value s
         key.size = 0;
         if (whole)
             sort_key(document, sort, &key);
-        if (found && memcmp(key.data, best.data, key.size < best.size ? key.size : best.size) >= 0)
+        if (found && bytes_compare(key.data, key.size, best.data, best.size) >= 0)
             continue;
         found = true;
         *row = at;
@@ -229,15 +236,19 @@ static bool required(struct value op, const char *where, const char *field, stru
            error_set(error, 40414, "BSON field '%s.%s' is missing but a required field", where, field);
 }
 
+static bool check_update(struct value op, struct error *error)
+{
+    return check_known(op, "update.updates", "q u multi upsert collation arrayFilters hint", error) &&
+           required(op, "update.updates", "q", error) && required(op, "update.updates", "u", error) &&
+           check_document(document_get(op, "q"), "update.updates.q", error) && check_collation(op, error);
+}
+
 static bool update_one(struct batch *b, struct value op, size_t index, struct error *error)
 {
     struct query query = {0};
     struct update u = {0};
     struct arena arena = {0};
-    bool ok = check_known(op, "update.updates", "q u c multi upsert collation arrayFilters hint", error) &&
-              required(op, "update.updates", "q", error) && required(op, "update.updates", "u", error) &&
-              check_document(document_get(op, "q"), "update.updates.q", error) && check_collation(op, error) &&
-              query_compile(&query, &arena, document_get(op, "q"), argument(b->request, "let"), error) &&
+    bool ok = query_compile(&query, &arena, document_get(op, "q"), argument(b->request, "let"), error) &&
               update_compile(&u, &arena, document_get(op, "u"), document_get(op, "arrayFilters"), error) &&
               run_update(b, op, index, &query, &u, error);
     update_free(&u);
@@ -248,7 +259,7 @@ static bool update_one(struct batch *b, struct value op, size_t index, struct er
 
 bool command_update(struct request *request, struct buffer *out, struct error *error)
 {
-    return run_batch(request, "updates", update_one, out, error);
+    return run_batch(request, "updates", check_update, update_one, out, error);
 }
 
 static bool delete_row(struct batch *b, int64_t row, struct error *error)
@@ -276,19 +287,25 @@ static bool run_delete(struct batch *b, struct value op, const struct query *que
     return ok;
 }
 
+static bool check_delete(struct value op, struct error *error)
+{
+    int64_t limit = -1;
+    if (!check_known(op, "delete.deletes", "q limit collation hint", error) ||
+        !required(op, "delete.deletes", "q", error) || !required(op, "delete.deletes", "limit", error) ||
+        !check_document(document_get(op, "q"), "delete.deletes.q", error) || !check_collation(op, error))
+        return false;
+    return (value_to_int64(document_get(op, "limit"), &limit) && (limit == 0 || limit == 1)) ||
+           error_set(error, 9, "The limit field in delete objects must be 0 or 1. Got %lld", (long long)limit);
+}
+
 static bool delete_one(struct batch *b, struct value op, size_t index, struct error *error)
 {
     struct query query = {0};
     struct arena arena = {0};
-    int64_t limit = -1;
+    int64_t limit = 0;
     (void)index;
-    bool ok = check_known(op, "delete.deletes", "q limit collation hint", error) &&
-              required(op, "delete.deletes", "q", error) && required(op, "delete.deletes", "limit", error) &&
-              check_document(document_get(op, "q"), "delete.deletes.q", error) && check_collation(op, error);
     value_to_int64(document_get(op, "limit"), &limit);
-    if (ok && limit != 0 && limit != 1)
-        ok = error_set(error, 9, "The limit field in delete objects must be 0 or 1. Got %lld", (long long)limit);
-    ok = ok && query_compile(&query, &arena, document_get(op, "q"), argument(b->request, "let"), error) &&
+    bool ok = query_compile(&query, &arena, document_get(op, "q"), argument(b->request, "let"), error) &&
          run_delete(b, op, &query, limit, error);
     query_free(&query);
     arena_free(&arena);
@@ -297,7 +314,7 @@ static bool delete_one(struct batch *b, struct value op, size_t index, struct er
 
 bool command_delete(struct request *request, struct buffer *out, struct error *error)
 {
-    return run_batch(request, "deletes", delete_one, out, error);
+    return run_batch(request, "deletes", check_delete, delete_one, out, error);
 }
 
 /* What findAndModify did, and the document that it shows: none, b->found or b->changed. */

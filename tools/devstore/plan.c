@@ -107,8 +107,7 @@ static void range_bounds(struct range *range, const struct choice *choice, bool 
 static int by_low(const void *a, const void *b)
 {
     const struct buffer *x = &((const struct range *)a)->low, *y = &((const struct range *)b)->low;
-    int order = memcmp(x->data, y->data, x->size < y->size ? x->size : y->size);
-    return order ? order : (x->size > y->size) - (x->size < y->size);
+    return bytes_compare(x->data, x->size, y->data, y->size);
 }
 
 static void make_ranges(struct scan *scan, const struct choice *choice)
@@ -178,7 +177,7 @@ static sqlite3_stmt *scan_statement(struct scan *scan, struct error *error)
     }
     const struct range *range = &scan->ranges[scan->backwards ? scan->count - 1 - scan->at : scan->at];
     struct buffer low = range->low, high = range->high;
-    bool point = !scan->index->id && high.size == low.size + 1 && memcmp(high.data, low.data, low.size) == 0;
+    bool point = !scan->index->id && low.size && high.size == low.size + 1 && !memcmp(high.data, low.data, low.size);
     enum sql up = point ? SQL_BY_ID : scan->index->id ? SQL_INDEX : SQL_ID_RANGE;
     statement = statement_get(scan->handle, scan->backwards && !point ? up + 1 : up, c->id, scan->index->id, error);
     if (!statement)

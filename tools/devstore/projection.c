@@ -85,8 +85,8 @@ static void project(const struct projection *p, struct value container, char pat
             continue;
         snprintf(path + length, MAX_PATH - length, "%s%s", length ? "." : "", f.key);
         int how = named(p, path);
-        if (!length && strcmp(f.key, "_id") == 0 && how != 2 && !document_get(p->spec, "_id").type)
-            how = p->inclusive ? 1 : 0; /* shown unless it is switched off */
+        if (!length && strcmp(f.key, "_id") == 0 && how != 2)
+            how = p->inclusive != p->hide_id; /* shown unless it is switched off */
         project_field(p, f.key, f.value, path, how, out);
         path[length] = 0;
     }
@@ -171,7 +171,7 @@ bool sorter_add(struct sorter *s, struct value document, struct error *error)
 static int by_entry(const void *a, const void *b)
 {
     const struct entry *x = a, *y = b;
-    int order = memcmp(x->key, y->key, x->key_size < y->key_size ? x->key_size : y->key_size);
+    int order = bytes_compare(x->key, x->key_size, y->key, y->key_size);
     return order ? order : (x->order > y->order) - (x->order < y->order);
 }
 

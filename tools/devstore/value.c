@@ -176,10 +176,16 @@ static int compare_numbers(struct value a, struct value b)
     return sign(x < y, x > y);
 }
 
+int bytes_compare(const void *a, size_t a_size, const void *b, size_t b_size)
+{
+    size_t common = a_size < b_size ? a_size : b_size;
+    int order = common ? memcmp(a, b, common) : 0; /* what has no size may have no address */
+    return order ? order : sign(a_size < b_size, a_size > b_size);
+}
+
 static int compare_bytes(struct value a, struct value b)
 {
-    int order = memcmp(a.data, b.data, a.size < b.size ? a.size : b.size);
-    return order ? order : sign(a.size < b.size, a.size > b.size);
+    return bytes_compare(a.data, a.size, b.data, b.size);
 }
 
 static int compare_containers(struct value a, struct value b)
