@@ -1,9 +1,13 @@
 #include "ingest/ingest.h"
 
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/address.h"
@@ -172,6 +176,15 @@ static size_t connection_cap(const struct config *config)
     return possible;
 }
 
+/* The library has no time limit for sending. Accepted sockets inherit this one: a peer that takes nothing for so long
+ * (it is gone, or does not read its answers) loses the connection. */
+static void bound_writing(int listen_fd, int64_t limit_ms)
+{
+    unsigned ms = (unsigned)limit_ms;
+    if (setsockopt(listen_fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof ms) != 0)
+        log_warn("no time limit for slow readers", LOG_S("error", strerror(errno)));
+}
+
 static bool open_listener(struct ingest *ingest, struct error *err)
 {
     const struct config *config = ingest->config;
@@ -190,6 +203,7 @@ static bool open_listener(struct ingest *ingest, struct error *err)
         error_prefix(err, "WAYBILL_LISTEN");
         return false;
     }
+    bound_writing(ingest->listen_fd, config->request_timeout_ms);
     bool is_v6 = strchr(address.host, ':') != NULL;
     snprintf(ingest->address, sizeof ingest->address, is_v6 ? "[%s]:%u" : "%s:%u", address.host, address.port);
     return true;
@@ -280,7 +294,7 @@ static bool answer_ready(void *arg, struct buf *out)
     struct ingest *ingest = arg;
     struct loop_report report = report_of_all(ingest);
     bool draining = atomic_load(&ingest->draining);
-    buf_printf(out, "queue: %s\n", report.ready ? "ok" : report.problem);
+    buf_printf(out, "redis: %s\n", report.ready ? "ok" : report.problem);
     buf_printf(out, "draining: %s\n", draining ? "yes" : "no");
     return report.ready && !draining;
 }

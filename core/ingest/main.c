@@ -41,6 +41,8 @@ static void serve_until_stopped(struct ingest *ingest)
 static int run(const struct config *config)
 {
     struct error err;
+    log_open("waybill-ingest", config->log_level, config->log_format);
+    warn_of_simulation(config);
     struct ingest *ingest = ingest_start(config, &err);
     if (ingest == NULL)
         return fail("", &err);
@@ -67,13 +69,11 @@ int main(int argc, char **argv)
     struct config config;
     struct error err;
     enum config_result result = config_load(&config, CONFIG_INGEST, &argc, argv, &err);
-    if (result == CONFIG_EXIT_OK)
-        return EXIT_DONE;
+    int code = EXIT_DONE;
     if (result == CONFIG_BAD)
-        return fail("", &err);
-    log_open("waybill-ingest", config.log_level, config.log_format);
-    warn_of_simulation(&config);
-    int code = run(&config);
+        code = fail("", &err);
+    else if (result == CONFIG_OK)
+        code = run(&config);
     config_free(&config);
     return code;
 }
