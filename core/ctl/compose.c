@@ -43,18 +43,19 @@ static void add_text(struct json_writer *w, const char *name, const char *value,
         json_member_text(w, name, value);
 }
 
+static bool is_object(const char *text)
+{
+    return text != NULL && trimmed(text).base[0] == '{';
+}
+
 static void add_location(struct json_writer *w, const char *location)
 {
-    if (location == NULL || *location == '\0')
-        return;
-    json_name(w, "location");
-    if (trimmed(location).base[0] == '{') {
-        json_raw(w, trimmed(location));
+    if (!is_object(location)) {
+        add_text(w, "location", location, NULL);
         return;
     }
-    json_object_open(w);
-    json_member_text(w, "name", location);
-    json_object_close(w);
+    json_name(w, "location");
+    json_raw(w, trimmed(location));
 }
 
 /* The members of an object, without its braces. */
@@ -89,9 +90,8 @@ static void add_data(struct json_writer *w, const struct compose_fields *fields)
 
 bool compose_event(const struct compose_fields *fields, struct buf *out, struct error *err)
 {
-    bool location_is_json = fields->location != NULL && trimmed(fields->location).base[0] == '{';
     if (!check_json("simulate", fields->simulate, false, err) || !check_json("data", fields->data, true, err) ||
-        (location_is_json && !check_json("location", fields->location, true, err)))
+        (is_object(fields->location) && !check_json("location", fields->location, true, err)))
         return false;
     char id[ID_TEXT_BYTES], event_id[ID_TEXT_BYTES + 4], occurred_at[CLOCK_TEXT_BYTES];
     snprintf(event_id, sizeof event_id, "evt_%s", id_new(clock_wall(), id));

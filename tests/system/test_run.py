@@ -43,8 +43,15 @@ class Runner:
 
     def children(self):
         """Process ids by program."""
-        listed = subprocess.run(["ps", "-o", "pid=,comm=", "--ppid", str(self.child.pid)], capture_output=True, text=True)
-        return {name: int(pid) for pid, name in (line.split(maxsplit=1) for line in listed.stdout.splitlines())}
+        found = {}
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                name, rest = path.read_text().split("(", 1)[1].rsplit(")", 1)
+            except OSError:
+                continue  # it ended meanwhile
+            if int(rest.split()[1]) == self.child.pid:
+                found[name] = int(path.parent.name)
+        return found
 
     def line(self, start):
         return next(line for line in self.text().splitlines() if line.startswith(start))
