@@ -2,308 +2,40 @@
  *
  * Every option of a `do` below is one atomic step of one party: one Redis script, one single-document operation of the
  * store, or something that happens inside a worker. Anything may happen between two steps: another worker's step, a
- * crash, a lapse of the lease (a worker that is merely late from then on is the zombie). README.md says what is left out. */
-
-/* ---- Bounds. run.sh sets them for each variant. */
-#ifndef WORKERS
-#define WORKERS 2
-#endif
-#ifndef BATCH
-#define BATCH 1 /* entries that a worker takes at once, under one token */
-#endif
-#ifndef SUBMISSIONS
-#define SUBMISSIONS 2
-#endif
-#ifndef ATTEMPTS
-#define ATTEMPTS 2 /* the last one does not retry */
-#endif
-#ifndef DELIVERY_LIMIT
-#define DELIVERY_LIMIT 2
-#endif
-#ifndef CRASHES
-#define CRASHES 1
-#endif
-#ifndef LAPSES
-#define LAPSES 1 /* how often somebody takes over from an owner that is alive but late */
-#endif
-#ifndef LOST_ANSWERS
-#define LOST_ANSWERS 0 /* writes that happened though the caller was told nothing; it repeats them */
-#endif
-#ifndef REPLAYS
-#define REPLAYS 0
-#endif
-#ifndef REDIS_LOSSES
-#define REDIS_LOSSES 0 /* Redis comes back empty */
-#endif
-#ifndef GROUP_LOSSES
-#define GROUP_LOSSES 0 /* the consumer group is gone and made again from the stream's beginning */
-#endif
-#ifndef SUPERFLUOUS
-#define SUPERFLUOUS 0 /* how often the reconciler re-queues what needed no re-queuing */
-#endif
-#ifndef RECONCILER
-#define RECONCILER 0
-#endif
-
-/* ---- The rules. 1 is the protocol; a mutant sets one of them to 0 and must be caught (or, where run.sh says so, proves
- * that the rule is not needed for P1 and P2). */
-#ifndef DECIDE_CHECKS_TOKEN
-#define DECIDE_CHECKS_TOKEN 1 /* 4a: filter {_id, claim.token} */
-#endif
-#ifndef COMMIT_CHECKS_TOKEN
-#define COMMIT_CHECKS_TOKEN 1 /* 4c: filter {_id, claim.token} */
-#endif
-#ifndef TAKEOVER_CHECKS_TOKEN
-#define TAKEOVER_CHECKS_TOKEN 1 /* 2: the old token is in the take-over's filter */
-#endif
-#ifndef TAKEOVER_CHECKS_DECISION
-#define TAKEOVER_CHECKS_DECISION 1 /* 2: … and so is the absence of a decision when none was read */
-#endif
-#ifndef OWN_TOKEN_CHECKS_ENTRY
-#define OWN_TOKEN_CHECKS_ENTRY 1 /* 2: "ours" is our token and this entry: two entries of a batch share the token */
-#endif
-#ifndef CLAIMS_AGE
-#define CLAIMS_AGE 1 /* 2: a claim older than a lease may be taken over by another entry of the same submission */
-#endif
-#ifndef MARK_NAMES_STEP
-#define MARK_NAMES_STEP 1 /* 4: the mark that tells what was applied tells 4a from 4c */
-#endif
-#ifndef STORE_FIRST
-#define STORE_FIRST 1 /* settle only after the commit */
-#endif
-#ifndef DECISION_FIRST
-#define DECISION_FIRST 1 /* 4a before 4b */
-#endif
-#ifndef DECISION_BEATS_POISON
-#define DECISION_BEATS_POISON 1 /* a stored decision is applied even if the entry was delivered too often */
-#endif
-#ifndef EFFECTS_GUARDED
-#define EFFECTS_GUARDED 1 /* 4b: applied: {$ne: key} */
-#endif
-#ifndef LETTER_NAMES_ATTEMPT
-#define LETTER_NAMES_ATTEMPT 1 /* 4b: a dead letter is written once per attempt that killed */
-#endif
-#ifndef LOST_SETTLES_NOTHING
-#define LOST_SETTLES_NOTHING 1 /* an owner whose token is gone leaves the entry alone */
-#endif
-#ifndef SETTLE_CHECKS_ENTRY
-#define SETTLE_CHECKS_ENTRY 1 /* 5: the entry's existence is the guard */
-#endif
-#ifndef SETTLE_CHECKS_OWNER
-#define SETTLE_CHECKS_OWNER 0 /* 5: … and that it is in our pending list (a variant) */
-#endif
-#ifndef PUBLISHES_KEPT
-#define PUBLISHES_KEPT 1 /* 4c leaves the publishes in the document, so that whoever finds it finished can add them */
-#endif
-#ifndef PUBLISHES_MARKED
-#define PUBLISHES_MARKED 1 /* 5: a marker in Redis makes them once; 0: the entry's existence does */
-#endif
-#ifndef KEEP_CHECKS_OWNER
-#define KEEP_CHECKS_OWNER 1 /* a sign of life only for entries still its own */
-#endif
-#ifndef REPLAY_STORE_FIRST
-#define REPLAY_STORE_FIRST 1
-#endif
-#ifndef EPOCH_OF_TAKE
-#define EPOCH_OF_TAKE 1 /* the claim bears the epoch that the entry was taken under, not the one known by now */
-#endif
-
-#define PLACES  (WORKERS * BATCH)
-#define ENTRIES 6
-#define TOKENS  (2 * PLACES + 3)
-#define NOBODY  255
-
-/* ---- The store: the event's document, its dead letter, and the documents that process.lua writes to. */
-mtype = { ABSENT, PROCESSING, RETRY_WAIT, SUCCEEDED, DEAD };
-mtype = { NONE, SUCCEED_A, SUCCEED_B, RETRY, DIE }; /* A and B: two runs need not want the same effects */
-mtype = { NO_STEP, DECIDE_STEP, COMMIT_STEP };
-mtype = { NO_LETTER, UNREVIEWED, REPLAYED };
-
-typedef Document {
-    mtype status = ABSENT;
-    byte ingest;      /* which submission it is: ingest_id */
-    byte attempt;     /* that is run, or waited for */
-    byte token;       /* claim.token; 0: no claim */
-    byte claim_entry; /* claim's entry */
-    byte epoch;
-    mtype decision = NONE; /* stored by 4a, removed by 4c */
-    byte mark;                      /* `commit`: whose update was the last, … */
-    mtype mark_step = NO_STEP; /* … and which */
-    mtype outcome = NONE;
-};
-Document doc;
-mtype letter = NO_LETTER;
-byte letter_attempt;
-mtype shipment = NONE; /* written by either success */
-byte shipment_writes;
-bool alert_a, alert_b; /* written by A, by B only */
-
-/* ---- Redis: the stream with its pending lists, and the retry set. */
-mtype = { GONE, NEW, PENDING };
-typedef Entry {
-    mtype state = GONE;
-    byte submission;
-    byte attempt;
-    byte deliveries;
-    byte owner = NOBODY; /* PENDING: the place that works on it; NOBODY: no sign of life any more */
-};
-Entry entry[ENTRIES + 1]; /* [0] is unused */
-byte retry_attempt, retry_submission; /* the one member of the retry set; 0: empty */
-byte epoch;
-bool publish_marker;
-byte published; /* entries that the event's publishes added to other streams */
-
-/* ---- A worker's memory: one delivery in each of its places. A crash forgets it. */
-mtype = { IDLE, CLAIM, FIND, TAKE_OVER, RUN, DECIDE, APPLY_1, APPLY_2, COMMIT, SETTLE };
-mtype = { LEAVE, DROP, TO_RETRY, TO_DEAD };
-typedef Delivery {
-    mtype pc = IDLE;
-    byte entry;
-    byte submission; /* the entry's */
-    byte attempt;    /* the entry's; once claimed, the document's */
-    bool suspect;    /* the entry was delivered more often than the limit */
-    byte token;
-    byte epoch;
-    mtype seen_status = ABSENT; /* by FIND, for the take-over's filter */
-    byte seen_token;
-    mtype decision = NONE; /* seen by FIND, or made by RUN */
-    mtype settling = LEAVE;
-    bool publishes;
-};
-Delivery delivery[PLACES];
-bool sealed[WORKERS]; /* the batch is being worked on: nothing joins it */
-#define my     delivery[me]
-#define worker (me / BATCH)
-#define mine   entry[my.entry]
-
-byte submitted; /* acknowledged so far */
-bool replay_open; /* the store's half of a replay is done, the queue's is not */
-bool forgotten;   /* Redis lost what nobody had claimed */
-byte crashes, lapses, lost_answers, replays, redis_losses, group_losses, superfluous;
-byte i, j, k, slot; /* scratch inside one step */
-byte used;
-
-#define unresolved (doc.status == PROCESSING || doc.status == RETRY_WAIT)
-#define resolved   (doc.status == SUCCEEDED || doc.status == DEAD)
-#define success(d) ((d) == SUCCEED_A || (d) == SUCCEED_B)
+ * crash, a lapse of the lease (a worker that is merely late from then on is the zombie). README.md says what is left
+ * out. */
+#include "rules.pml"
+#include "world.pml"
 
 /* ---- What must hold after every step. */
 #define here(e) (entry[e].state != GONE && (doc.status == ABSENT || entry[e].submission == doc.ingest))
 #define in_queue /* the event, as its document knows it, is somewhere in Redis */                                      \
-    ((retry_attempt != 0 && retry_submission == doc.ingest) || here(1) || here(2) || here(3) || here(4) || here(5) ||    \
-     here(6))
+    ((retry_attempt != 0 && retry_submission == doc.ingest) || here(1) || here(2) || here(3) || here(4) ||             \
+     here(5) || here(6))
 
 inline check()
 {
     d_step {
         printf("        document "); printm(doc.status);
-        printf(" attempt %d, token %d, entry %d, decision ", doc.attempt, doc.token, doc.claim_entry); printm(doc.decision);
+        printf(" attempt %d, token %d, entry %d, decision ", doc.attempt, doc.token, doc.claim_entry);
+        printm(doc.decision);
         printf("; retry set %d; epoch %d of %d\n", retry_attempt, doc.epoch, epoch);
-        /* P2: the effects of one decision at most, each once; none of them beside a dead letter that was not replayed. */
+        /* P2: the effects of one decision at most, each once; none beside a dead letter that was not replayed. */
         assert(shipment_writes <= 1);
         assert(!(alert_a && alert_b));
         assert(published <= 1);
         assert(doc.status != DEAD || (shipment == NONE && !alert_a && !alert_b));
         /* A document that says succeeded has all its effects in the store, and no letter asks for a review. */
         assert(doc.status != SUCCEEDED || shipment == doc.outcome);
-        assert(doc.status != SUCCEEDED || (alert_a == (doc.outcome == SUCCEED_A) && alert_b == (doc.outcome == SUCCEED_B)));
+        assert(doc.status != SUCCEEDED || alert_a == (doc.outcome == SUCCEED_A));
+        assert(doc.status != SUCCEEDED || alert_b == (doc.outcome == SUCCEED_B));
         assert(doc.status != SUCCEEDED || letter != UNREVIEWED);
         assert(doc.status != DEAD || letter == UNREVIEWED);
-        /* P1: what is not resolved is in the queue, or bears an epoch that is not Redis' (the reconciler sees it), or is
-         * between the two halves of a replay. */
+        /* P1: what is not resolved is in the queue, or bears an epoch that is not Redis' (so the reconciler sees it),
+         * or between the two halves of a replay. */
         assert(in_queue || submitted == 0 || resolved || (doc.status == ABSENT && forgotten) ||
                 (doc.status != ABSENT && doc.epoch != epoch) || replay_open)
     }
-}
-
-/* ---- Helpers. Tokens and entry ids are unique for ever in reality; here one is used again once nothing remembers it. */
-inline fresh_token(answer)
-{
-    d_step {
-        answer = 0;
-        for (i : 1 .. TOKENS) {
-            used = (doc.token == i || doc.mark == i);
-            for (j : 0 .. PLACES - 1) {
-                used = used || delivery[j].token == i || delivery[j].seen_token == i
-            }
-            if
-            :: !used && answer == 0 -> answer = i
-            :: else
-            fi
-        }
-        assert(answer != 0); /* else TOKENS is too small */
-        i = 0; j = 0; used = false
-    }
-}
-
-inline add(a_submission, an_attempt) /* XADD */
-{
-    d_step {
-        slot = 0;
-        for (i : 1 .. ENTRIES) {
-            used = (entry[i].state != GONE || doc.claim_entry == i);
-            for (j : 0 .. PLACES - 1) {
-                used = used || delivery[j].entry == i
-            }
-            if
-            :: !used && slot == 0 -> slot = i
-            :: else
-            fi
-        }
-        assert(slot != 0); /* else ENTRIES is too small */
-        entry[slot].state = NEW;
-        entry[slot].submission = a_submission;
-        entry[slot].attempt = an_attempt;
-        i = 0; j = 0; slot = 0; used = false
-    }
-}
-
-inline remove(which) /* XACK and XDEL */
-{
-    d_step {
-        entry[which].state = GONE;
-        entry[which].submission = 0;
-        entry[which].attempt = 0;
-        entry[which].deliveries = 0;
-        entry[which].owner = NOBODY
-    }
-}
-
-inline forget(p) /* the place is empty again; what it still owns shows no sign of life from now on */
-{
-    d_step {
-        if
-        :: delivery[p].entry != 0 && entry[delivery[p].entry].owner == p -> entry[delivery[p].entry].owner = NOBODY
-        :: else
-        fi;
-        delivery[p].pc = IDLE;
-        delivery[p].entry = 0;
-        delivery[p].submission = 0;
-        delivery[p].attempt = 0;
-        delivery[p].suspect = false;
-        delivery[p].token = 0;
-        delivery[p].epoch = 0;
-        delivery[p].seen_status = ABSENT;
-        delivery[p].seen_token = 0;
-        delivery[p].decision = NONE;
-        delivery[p].settling = LEAVE;
-        delivery[p].publishes = false;
-        used = false;
-        for (j : 0 .. PLACES - 1) {
-            used = used || (j / BATCH == (p) / BATCH && delivery[j].pc != IDLE)
-        }
-        sealed[(p) / BATCH] = sealed[(p) / BATCH] && used;
-        j = 0; used = false
-    }
-}
-
-/* The caller was told; or it was not, and repeats the call (the pc stays where it is). */
-inline answered(next)
-{
-    if
-    :: my.pc = next
-    :: lost_answers < LOST_ANSWERS -> lost_answers++
-    fi
 }
 
 /* ---- 1. take and reclaim. An entry that shows no sign of life may be reclaimed at any time; one whose owner is alive
@@ -359,13 +91,14 @@ inline insert()
     fi
 }
 
-/* Is somebody alive working under the claim that is in the document? Then it grows older than a lease only by a lapse. */
+/* Is somebody alive working under the document's claim? Then it grows older than a lease only by a lapse. */
 inline holder_alive(answer)
 {
     d_step {
         answer = false;
         for (j : 0 .. PLACES - 1) {
-            answer = answer || (delivery[j].pc != IDLE && delivery[j].token == doc.token && delivery[j].entry == doc.claim_entry)
+            answer = answer || (delivery[j].pc != IDLE && delivery[j].token == doc.token &&
+                                delivery[j].entry == doc.claim_entry)
         }
         j = 0
     }
@@ -429,7 +162,8 @@ inline find()
 inline take_over()
 {
     if
-    :: (doc.status == my.seen_status && doc.attempt == my.attempt && doc.token == my.seen_token || !TAKEOVER_CHECKS_TOKEN) &&
+    :: ((doc.status == my.seen_status && doc.attempt == my.attempt && doc.token == my.seen_token) ||
+        !TAKEOVER_CHECKS_TOKEN) &&
            (doc.decision == my.decision || !TAKEOVER_CHECKS_DECISION) ->
         doc.status = PROCESSING;
         doc.token = my.token;
@@ -693,7 +427,11 @@ active proctype operator()
         replay_open = true;
         check() }
         if
-        :: atomic { printf("operator: replay, queue half\n"); add(doc.ingest, doc.attempt); replay_open = false; check() }
+        :: atomic {
+            printf("operator: replay, queue half\n");
+            add(doc.ingest, doc.attempt);
+            replay_open = false;
+            check() }
         :: RECONCILER
         fi
     :: atomic { replays < REPLAYS && doc.status == DEAD && !REPLAY_STORE_FIRST ->
@@ -701,11 +439,16 @@ active proctype operator()
         printf("operator: replay, queue half first\n");
         add(doc.ingest, doc.attempt + 1);
         check() }
-        atomic { doc.status == DEAD -> printf("operator: replay, store half\n"); doc.status = RETRY_WAIT; doc.attempt++; letter = REPLAYED; check() }
+        atomic { doc.status == DEAD ->
+            printf("operator: replay, store half\n");
+            doc.status = RETRY_WAIT; doc.attempt++;
+            letter = REPLAYED;
+            check() }
     od
 }
 
-/* Re-queues what bears another epoch; and, as the second net, what is nowhere (in reality: what nobody touched for long). */
+/* Re-queues what bears another epoch; and, as the second net, what is nowhere (in reality: what nobody touched for
+ * long). */
 active proctype reconciler()
 {
     byte seen_epoch, seen_ingest, seen_attempt;
@@ -713,7 +456,11 @@ active proctype reconciler()
     :: atomic { RECONCILER && unresolved && (doc.epoch != epoch || !in_queue || superfluous < SUPERFLUOUS) ->
         superfluous = superfluous + (doc.epoch == epoch && in_queue);
         seen_epoch = epoch; seen_ingest = doc.ingest; seen_attempt = doc.attempt };
-        atomic { printf("reconciler: re-queue attempt %d\n", seen_attempt); add(seen_ingest, seen_attempt); replay_open = false; check() };
+        atomic {
+            printf("reconciler: re-queue attempt %d\n", seen_attempt);
+            add(seen_ingest, seen_attempt);
+            replay_open = false;
+            check() };
         atomic {
             if
             :: unresolved -> printf("reconciler: mark epoch %d\n", seen_epoch); doc.epoch = seen_epoch
