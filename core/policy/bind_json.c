@@ -1,4 +1,6 @@
 /* json: strict decoding (checked first, because lua-cjson alone takes more than JSON) and exact encoding. */
+#include <math.h>
+
 #include "base/json.h"
 #include "policy/state.h"
 
@@ -8,6 +10,8 @@ static const char decode_key; /* address: cjson's decode in the registry */
 
 /* More than decoding can use for each byte of text: the worst is a list of empty tables. */
 #define DECODED_BYTES_PER_BYTE 64
+
+#define MAX_EXACT 9007199254740991.0 /* above it neighbouring whole numbers are the same float */
 
 /* cjson holds a buffer of its own while it decodes, and would leak it on a memory error. So the limit is stretched
  * while it runs, by what the text can need at most, and looked at afterwards. */
@@ -22,6 +26,27 @@ static int call_cjson(lua_State *L, size_t len)
     return status;
 }
 
+/* cjson makes every number a float, so that 12 would print as "12.0" and be stored as a double. Whole numbers become
+ * integers again in the table at the top, as far as a float holds them exactly (2^53). */
+static void restore_integers(lua_State *L)
+{
+    int table = lua_gettop(L);
+    luaL_checkstack(L, 4, "JSON too deep");
+    for (lua_pushnil(L); lua_next(L, table) != 0; lua_pop(L, 1)) {
+        int type = lua_type(L, -1);
+        if (type == LUA_TTABLE) {
+            restore_integers(L);
+        } else if (type == LUA_TNUMBER) {
+            lua_Number value = lua_tonumber(L, -1);
+            if (fabs(value) > MAX_EXACT || value != floor(value))
+                continue;
+            lua_pushvalue(L, -2);
+            lua_pushinteger(L, (lua_Integer)value);
+            lua_rawset(L, table); /* an existing key: the walk goes on undisturbed */
+        }
+    }
+}
+
 bool json_decode(lua_State *L, struct error *err)
 {
     struct slice text;
@@ -33,6 +58,8 @@ bool json_decode(lua_State *L, struct error *err)
     if (call_cjson(L, text.len) != LUA_OK)
         lua_error(L);
     lua_remove(L, -2);
+    if (lua_istable(L, -1))
+        restore_integers(L);
     return true;
 }
 
