@@ -6,7 +6,7 @@
 
 #include "base/clock.h"
 
-#define TIMEOUT_MS 600
+#define TIMEOUT_MS 1500
 
 static struct redis_server primary, replica;
 static struct poll_loop *loop;
@@ -18,8 +18,11 @@ static void follow(void)
         redisReply *reply = server_ask(&replica, "ROLE");
         bool up = reply->elements > 3 && strcmp(reply->element[3]->str, "connected") == 0;
         freeReplyObject(reply);
-        if (up)
+        server_do(&primary, "SET warm-up 1");
+        if (up && server_number(&primary, "WAIT 1 1000") == 1) {
+            server_do(&primary, "DEL warm-up");
             return;
+        }
     }
     fail_msg("the replica does not follow");
 }
