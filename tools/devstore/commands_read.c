@@ -363,11 +363,6 @@ static bool collect_distinct(struct cursor *c, struct value document, void *cont
     return true;
 }
 
-static int by_value(const void *a, const void *b)
-{
-    return value_compare(*(const struct value *)a, *(const struct value *)b);
-}
-
 bool command_distinct(struct request *request, struct buffer *out, struct error *error)
 {
     const char *ns = request_namespace(request, error);
@@ -385,7 +380,7 @@ bool command_distinct(struct request *request, struct buffer *out, struct error 
     size_t count = values.size / sizeof *list, kept = 0;
     size_t mark = put_open(out, "values", BSON_TYPE_ARRAY);
     if (count)
-        qsort(list, count, sizeof *list, by_value);
+        qsort(list, count, sizeof *list, value_order);
     for (size_t i = 0; i < count; i++)
         if (i == 0 || value_compare(list[i - 1], list[i]) != 0)
             put_item(out, kept++, list[i]);

@@ -170,7 +170,8 @@ static bool update_row(struct batch *b, const struct update *u, const struct que
 {
     int64_t position = -1;
     struct value old = buffer_document(&b->found);
-    query_matches(query, old, &position);
+    if (u->positional)
+        query_matches(query, old, &position);
     if (!update_apply(u, old, position, false, &b->changed, error))
         return false;
     struct value changed = buffer_document(&b->changed);

@@ -16,6 +16,8 @@ enum match_op {
     MATCH_MOD, MATCH_EXPR
 };
 
+enum { TYPE_BIT_MINKEY = 20, TYPE_BIT_MAXKEY = 21 }; /* the others are their type's number */
+
 struct match {
     enum match_op op;
     const char *path; /* NULL: the value itself */

@@ -1,4 +1,4 @@
-/* The SQLite file: statements, group commit, rows. */
+/* The SQLite file: connections, statements, group commit. */
 #include "storage.h"
 
 #include "catalog.h"
@@ -52,7 +52,6 @@ struct handle {
     sqlite3 *db;
     struct store *store;
     struct handle *next;
-    struct buffer key;
     struct slot slots[STATEMENT_SLOTS];
 };
 
@@ -153,7 +152,6 @@ static void handle_close(struct handle *handle)
     for (size_t i = 0; i < STATEMENT_SLOTS; i++)
         sqlite3_finalize(handle->slots[i].statement);
     sqlite3_close(handle->db);
-    buffer_free(&handle->key);
     free(handle);
 }
 
@@ -165,7 +163,7 @@ static struct handle *handle_open(struct store *store, struct error *error)
     if (sqlite3_open_v2(store->path, &handle->db, flags, NULL) == SQLITE_OK &&
         sqlite3_busy_timeout(handle->db, 10000) == SQLITE_OK && execute(handle, "PRAGMA journal_mode = WAL") &&
         execute(handle, store->temporary ? "PRAGMA synchronous = OFF" : "PRAGMA synchronous = FULL") &&
-        execute(handle, "PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -65536; PRAGMA temp_store = MEMORY"))
+        execute(handle, "PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -8192; PRAGMA temp_store = MEMORY"))
         return handle;
     handle_error(handle, error);
     handle_close(handle);
@@ -345,7 +343,7 @@ struct store *store_open(const char *path, char message[256])
     sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
     if (claim_file(store, path, message)) {
         store->writer = handle_open(store, &error);
-        if (store->writer)
+        if (store->writer && execute(store->writer, "PRAGMA cache_size = -131072"))
             sqlite3_wal_hook(store->writer->db, note_log_size, store);
         store->catalog = store->writer ? catalog_load(store->writer->db, &error) : NULL;
         if (store->catalog && pthread_create(&store->checkpointer, NULL, checkpoint_loop, store) == 0)
@@ -381,190 +379,4 @@ struct catalog *handle_catalog(struct handle *handle)
 struct catalog *store_catalog(struct store *store)
 {
     return store->catalog;
-}
-
-static bool step_done(struct handle *writer, sqlite3_stmt *statement, struct error *error)
-{
-    int result = sqlite3_step(statement);
-    sqlite3_reset(statement);
-    return result == SQLITE_DONE || handle_error(writer, error);
-}
-
-static bool row_remove(struct handle *writer, struct collection *c, int64_t row, struct error *error)
-{
-    sqlite3_stmt *statement = statement_get(writer, SQL_DELETE, c->id, 0, error);
-    if (!statement)
-        return false;
-    sqlite3_bind_int64(statement, 1, row);
-    return step_done(writer, statement, error);
-}
-
-static bool duplicate(const struct collection *c, const struct index *index, struct value document, struct error *error)
-{
-    struct buffer text = {0}, values = {0}, details = {0};
-    size_t mark = document_open(&values);
-    for (size_t i = 0; i < index->count; i++) {
-        struct buffer found = {0};
-        value_collect(document, index->paths[i], &found);
-        struct value first = *(struct value *)(void *)found.data;
-        if (first.type == BSON_TYPE_EOD)
-            put_null(&values, index->paths[i]);
-        put_value(&values, index->paths[i], first);
-        buffer_free(&found);
-    }
-    document_close(&values, mark);
-    value_print(&text, buffer_document(&values));
-    buffer_byte(&text, 0);
-    put_value(&details, "keyPattern", document_get(index->spec, "key"));
-    put_value(&details, "keyValue", buffer_document(&values));
-    error_set(error, 11000, "E11000 duplicate key error collection: %s index: %s dup key: %s", c->ns, index->name,
-              (char *)text.data);
-    buffer_append(&error->details, details.data, details.size);
-    buffer_free(&details);
-    buffer_free(&values);
-    buffer_free(&text);
-    return false;
-}
-
-/* One entry of a secondary index: add it, remove it, or look for another row's. */
-static bool index_entry(struct handle *writer, enum sql sql, const struct index *index, struct key key, int64_t row,
-                        bool *found, struct error *error)
-{
-    sqlite3_stmt *statement = statement_get(writer, sql, 0, index->id, error);
-    if (!statement)
-        return false;
-    sqlite3_bind_blob64(statement, 1, key.data, key.size, SQLITE_STATIC);
-    sqlite3_bind_int64(statement, 2, row);
-    if (!found)
-        return step_done(writer, statement, error);
-    *found = sqlite3_step(statement) == SQLITE_ROW;
-    return sqlite3_reset(statement) == SQLITE_OK || handle_error(writer, error);
-}
-
-static bool index_move(struct handle *writer, struct index *index, const struct keys *old, const struct keys *new,
-                       int64_t row, struct error *error)
-{
-    if (new->count > 1 && !atomic_load(&index->multikey) && !index_set_multikey(writer, index, error))
-        return false;
-    for (size_t i = 0; i < old->count; i++)
-        if (!index_entry(writer, SQL_INDEX_REMOVE, index, old->list[i], row, NULL, error))
-            return false;
-    for (size_t i = 0; i < new->count; i++)
-        if (!index_entry(writer, SQL_INDEX_ADD, index, new->list[i], row, NULL, error))
-            return false;
-    return true;
-}
-
-static bool index_check(struct handle *writer, const struct collection *c, struct index *index, const struct keys *keys,
-                        int64_t row, struct value document, struct error *error)
-{
-    for (size_t i = 0; index->unique && i < keys->count; i++) {
-        bool taken = false;
-        if (!index_entry(writer, SQL_INDEX_PROBE, index, keys->list[i], row, &taken, error))
-            return false;
-        if (taken)
-            return duplicate(c, index, document, error);
-    }
-    return true;
-}
-
-/* Moves a row in all secondary indexes; old or changed may be missing. Checks all of them before it writes to one. */
-static bool indexes_move(struct handle *writer, struct collection *c, int64_t row, struct value old,
-                         struct value changed, struct error *error)
-{
-    bool ok = true;
-    struct arena arena = {0};
-    for (int pass = 0; ok && pass < 2; pass++)
-        for (struct index *index = c->indexes->next; ok && index; index = index->next) {
-            struct keys before = {0}, after = {0};
-            ok = (!old.type || index_keys(index, old, &arena, &before, error)) &&
-                 (!changed.type || index_keys(index, changed, &arena, &after, error));
-            if (!ok || keys_equal(&before, &after))
-                continue;
-            ok = pass == 0 ? index_check(writer, c, index, &after, row, changed, error)
-                           : index_move(writer, index, &before, &after, row, error);
-        }
-    arena_free(&arena);
-    return ok;
-}
-
-bool index_fill(struct handle *writer, struct collection *c, struct index *index, int64_t row, struct value document,
-                struct error *error)
-{
-    struct arena arena = {0};
-    struct keys none = {0}, keys = {0};
-    bool ok = index_keys(index, document, &arena, &keys, error) &&
-              index_check(writer, c, index, &keys, row, document, error) &&
-              index_move(writer, index, &none, &keys, row, error);
-    arena_free(&arena);
-    return ok;
-}
-
-bool row_insert(struct handle *writer, struct collection *c, struct value document, struct error *error)
-{
-    sqlite3_stmt *statement = statement_get(writer, SQL_INSERT, c->id, 0, error);
-    if (!statement)
-        return false;
-    writer->key.size = 0;
-    key_append(&writer->key, document_get(document, "_id"), false);
-    sqlite3_bind_blob64(statement, 1, writer->key.data, writer->key.size, SQLITE_STATIC);
-    sqlite3_bind_blob64(statement, 2, document.data, document.size, SQLITE_STATIC);
-    int result = sqlite3_step(statement);
-    sqlite3_reset(statement);
-    if (result == SQLITE_CONSTRAINT)
-        return duplicate(c, c->indexes, document, error);
-    if (result != SQLITE_DONE)
-        return handle_error(writer, error);
-    if (!c->indexes->next)
-        return true;
-    int64_t row = sqlite3_last_insert_rowid(writer->db);
-    struct error ignored = {0};
-    return indexes_move(writer, c, row, (struct value){0}, document, error) ||
-           (row_remove(writer, c, row, &ignored) && false);
-}
-
-bool row_update(struct handle *writer, struct collection *c, int64_t row, struct value old, struct value changed,
-                struct error *error)
-{
-    if (c->indexes->next && !indexes_move(writer, c, row, old, changed, error))
-        return false;
-    sqlite3_stmt *statement = statement_get(writer, SQL_UPDATE, c->id, 0, error);
-    if (!statement)
-        return false;
-    sqlite3_bind_int64(statement, 1, row);
-    sqlite3_bind_blob64(statement, 2, changed.data, changed.size, SQLITE_STATIC);
-    return step_done(writer, statement, error);
-}
-
-bool row_delete(struct handle *writer, struct collection *c, int64_t row, struct value old, struct error *error)
-{
-    if (c->indexes->next && !indexes_move(writer, c, row, old, (struct value){0}, error))
-        return false;
-    return row_remove(writer, c, row, error);
-}
-
-bool row_get(struct handle *handle, struct collection *c, int64_t row, struct buffer *document)
-{
-    struct error ignored = {0};
-    sqlite3_stmt *statement = statement_get(handle, SQL_BY_ROW, c->id, 0, &ignored);
-    if (!statement)
-        return false;
-    sqlite3_bind_int64(statement, 1, row);
-    document->size = 0;
-    if (sqlite3_step(statement) == SQLITE_ROW)
-        buffer_append(document, sqlite3_column_blob(statement, 1), (size_t)sqlite3_column_bytes(statement, 1));
-    sqlite3_reset(statement);
-    return document->size > 0;
-}
-
-int64_t collection_count(struct handle *handle, struct collection *c)
-{
-    char text[64];
-    sqlite3_stmt *statement;
-    snprintf(text, sizeof text, "SELECT count(*) FROM c%lld", (long long)c->id);
-    if (sqlite3_prepare_v2(handle->db, text, -1, &statement, NULL) != SQLITE_OK)
-        return 0;
-    int64_t count = sqlite3_step(statement) == SQLITE_ROW ? sqlite3_column_int64(statement, 0) : 0;
-    sqlite3_finalize(statement);
-    return count;
 }

@@ -230,6 +230,11 @@ int value_compare(struct value a, struct value b)
     }
 }
 
+int value_order(const void *a, const void *b)
+{
+    return value_compare(*(const struct value *)a, *(const struct value *)b);
+}
+
 static void key_big_endian(struct buffer *out, uint64_t number, unsigned bytes)
 {
     while (bytes-- > 0)

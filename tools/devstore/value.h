@@ -109,6 +109,7 @@ struct value value_copy(struct arena *arena, struct value value);
 /* Order, as MongoDB's manual gives it. */
 int value_rank(bson_type_t type);
 int value_compare(struct value a, struct value b);
+int value_order(const void *a, const void *b); /* value_compare for qsort and bsearch */
 int bytes_compare(const void *a, size_t a_size, const void *b, size_t b_size);
 bool value_is_nan(struct value value);
 /* An encoding whose memcmp order is value_compare's order; no key is a prefix of another. */

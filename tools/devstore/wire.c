@@ -10,11 +10,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { OP_REPLY = 1, OP_QUERY = 2004, OP_MSG = 2013 };
 enum { FLAG_CHECKSUM = 1, FLAG_MORE_TO_COME = 2, FLAGS_REQUIRED = 0xffff };
-enum { HEADER = 16, MAX_CONNECTIONS = 1000, READ_STEP = 64 * 1024 };
+enum { HEADER = 16, MAX_CONNECTIONS = 1000, READ_STEP = 64 * 1024, STOP_SECONDS = 5 };
 
 struct listener {
     int fd;
@@ -227,6 +228,24 @@ static void welcome(struct crowd *crowd, struct server *server, int fd)
     pthread_attr_destroy(&detached);
 }
 
+/* What is being answered is still sent, unless its client does not read. */
+static void disperse(struct crowd *crowd)
+{
+    struct timespec patience;
+    clock_gettime(CLOCK_REALTIME, &patience);
+    patience.tv_sec += STOP_SECONDS;
+    pthread_mutex_lock(&crowd->lock);
+    for (struct connection *c = crowd->list; c; c = c->next)
+        shutdown(c->fd, SHUT_RD);
+    while (crowd->list && pthread_cond_timedwait(&crowd->empty, &crowd->lock, &patience) == 0)
+        ;
+    for (struct connection *c = crowd->list; c; c = c->next)
+        shutdown(c->fd, SHUT_RDWR);
+    while (crowd->list)
+        pthread_cond_wait(&crowd->empty, &crowd->lock);
+    pthread_mutex_unlock(&crowd->lock);
+}
+
 void listener_serve(struct listener *listener, struct server *server)
 {
     struct crowd crowd = {.lock = PTHREAD_MUTEX_INITIALIZER, .empty = PTHREAD_COND_INITIALIZER};
@@ -240,12 +259,7 @@ void listener_serve(struct listener *listener, struct server *server)
         else if (errno == EMFILE || errno == ENFILE)
             poll(fds, 1, 50); /* no descriptors left: wait for one, do not spin */
     }
-    pthread_mutex_lock(&crowd.lock);
-    for (struct connection *c = crowd.list; c; c = c->next)
-        shutdown(c->fd, SHUT_RD); /* what is being answered is still sent */
-    while (crowd.list)
-        pthread_cond_wait(&crowd.empty, &crowd.lock);
-    pthread_mutex_unlock(&crowd.lock);
+    disperse(&crowd);
 }
 
 struct listener *listener_open(const char *address, char message[256])
