@@ -123,7 +123,7 @@ enum store_result store_event_show(struct store_client *client, struct slice key
                                    struct error *err) MUST_USE;
 enum store_result store_dead_show(struct store_client *client, struct slice key, struct buf *out,
                                   struct error *err) MUST_USE;
-/* Adds one JSON array of summaries (no bodies), newest first. status NULL: all; source and reason may be NULL. */
+/* Adds one JSON array of summaries (no bodies), newest first. Members that are NULL match all; limit 0: no limit. */
 struct store_dead_filter {
     const char *status, *source, *reason;
     int64_t skip, limit;

@@ -10,7 +10,7 @@
 #include "base/memory.h"
 #include "store/store.h"
 
-#define LEASE_MS 3000
+#define LEASE_MS 6000 /* a socket waits for a second */
 
 /* devstore.c: the server. WAYBILL_TEST_MONGO_URL, or a waybill-devstore of our own on a file in a temporary folder. */
 struct server {
