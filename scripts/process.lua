@@ -10,6 +10,7 @@ local standard = require("couriers.standard")
 
 -- What an event of a type says about the parcel.
 local STATUS <const> = {
+    ["parcel.label_created"] = "registered",
     ["parcel.registered"] = "registered",
     ["parcel.picked_up"] = "picked_up",
     ["parcel.in_transit"] = "in_transit",
@@ -31,14 +32,16 @@ local function courier_of(source_name)
     return source and source.courier or standard
 end
 
+-- A courier may say more than we know: a type that is not listed is kept under its own name, without the prefix.
+local function status_of(event_type)
+    return STATUS[event_type] or event_type:match("[^.]*$")
+end
+
 local function process(event, ctx)
     local body = event:json()
     simulate(event, ctx, body)
 
-    local status = STATUS[event.type]
-    if not status then
-        return fail.permanent("unknown event type '" .. event.type .. "'", { kind = "unknown_type" })
-    end
+    local status = status_of(event.type)
     local parcel = courier_of(event.source).parcel(body)
     local at = mongo.date(time.parse(event.occurred_at))
     local shipment = event.source .. "/" .. parcel.tracking_number

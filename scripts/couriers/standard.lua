@@ -15,8 +15,10 @@ function standard.identify(_, body)
     return identity
 end
 
-local function optional_text(value)
-    return type(value) == "string" and value ~= "" and value or nil
+local function present(value)
+    if value ~= json.null and value ~= "" then
+        return value
+    end
 end
 
 -- What process.lua needs to know of the parcel.
@@ -24,8 +26,8 @@ function standard.parcel(body)
     local data = body.data
     return {
         tracking_number = data.tracking_number,
-        location = optional_text(data.location),
-        note = optional_text(data.note),
+        location = present(data.location), -- a name, or an object with city, country, …
+        note = present(data.note),
     }
 end
 
