@@ -13,20 +13,22 @@ local function unauthorized(reason)
     return reject { status = 401, code = "unauthorized", detail = "the signature is missing or wrong", reason = reason }
 end
 
+local function stale(reason)
+    local detail = "the signature is right, but its time is too far from now"
+    return reject { status = 401, code = "stale_timestamp", detail = detail, reason = reason }
+end
+
 local function validate(request, source)
     if not source then
         return unauthorized("no such source")
     end
-    local ok, reason, stale = verifiers[source](request, source)
-    if stale then
-        return reject {
-            status = 401,
-            code = "stale_timestamp",
-            detail = "the signature is right, but its time is too far from now",
-            reason = reason,
-        }
-    elseif not ok then
-        return unauthorized(reason)
+    local ok, matched, is_stale = verifiers[source](request, source)
+    if not ok then
+        local refuse = is_stale and stale or unauthorized
+        return refuse(tostring(matched))
+    end
+    if matched ~= 1 then -- during a rotation: who still signs with which secret
+        log.debug("signed with another secret than the first", { source = request.source_name, secret = matched })
     end
     local courier = source.courier or standard
     return accept(courier.identify(request, request:json()))

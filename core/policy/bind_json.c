@@ -11,7 +11,8 @@ static const char decode_key; /* address: cjson's decode in the registry */
 /* More than decoding can use for each byte of text: the worst is a list of empty tables. */
 #define DECODED_BYTES_PER_BYTE 64
 
-#define MAX_EXACT 9007199254740991.0 /* above it neighbouring whole numbers are the same float */
+#define MAX_DECODE_BYTES (4 * 1024 * 1024)  /* of text that a script made; bodies have a limit of their own */
+#define MAX_EXACT        9007199254740991.0 /* above it neighbouring whole numbers are the same float */
 
 /* cjson holds a buffer of its own while it decodes, and would leak it on a memory error. So the limit is stretched
  * while it runs, by what the text can need at most, and looked at afterwards. */
@@ -67,6 +68,7 @@ bool json_decode(lua_State *L, struct error *err)
 static int script_decode(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TSTRING);
+    luaL_argcheck(L, lua_rawlen(L, 1) <= MAX_DECODE_BYTES, 1, "larger than 4 MiB");
     lua_settop(L, 1);
     struct error err;
     if (json_decode(L, &err))

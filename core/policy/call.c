@@ -48,14 +48,14 @@ enum fault_kind call_fault_of(const struct policy *policy, enum run_result resul
     return policy->bad_answer ? FAULT_BAD_RETURN : FAULT_ERROR;
 }
 
-/* A script that keeps more and more in its variables would fail every later call. When more than half of the limit is
- * still in use after a collection, the state is built again from its scripts. */
+/* A script that keeps more and more in its variables would fail every later call. When what it had after loading has
+ * grown by more than half of the room that was left, and a collection does not help, the state is built again. */
 bool call_prepare(struct policy *policy)
 {
-    size_t half = (size_t)policy->options.memory_bytes / 2;
-    if (policy->L != NULL && policy->sandbox.used_bytes > half) {
+    size_t most = policy->built_bytes + ((size_t)policy->options.memory_bytes - policy->built_bytes) / 2;
+    if (policy->L != NULL && policy->sandbox.used_bytes > most) {
         lua_gc(policy->L, LUA_GCCOLLECT);
-        if (policy->sandbox.used_bytes > half) {
+        if (policy->sandbox.used_bytes > most) {
             log_warn("scripts keep too much in their variables: their state is built again",
                      LOG_I("used_bytes", policy->sandbox.used_bytes),
                      LOG_I("limit_bytes", policy->options.memory_bytes));

@@ -63,6 +63,7 @@ bool policy_build(struct policy *policy, struct error *err)
     if (result == RUN_OK) {
         lua_gc(policy->L, LUA_GCCOLLECT);
         policy->built = true;
+        policy->built_bytes = policy->sandbox.used_bytes;
         return true;
     }
     error_set(err, "%.*s", SLICE_ARG(buf_slice(&policy->error_text)));

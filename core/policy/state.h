@@ -46,6 +46,7 @@ struct policy {
     size_t pattern_steps; /* work of the pattern matcher since it looked at the clock */
     bool loading;         /* top levels and self-checks are running */
     bool built;           /* once before: its sources stay as they are */
+    size_t built_bytes;   /* in use after loading */
     bool bad_answer;      /* the last run failed because of what the script returned */
 
     int script_refs[SCRIPT_ROLES]; /* functions in the registry */
