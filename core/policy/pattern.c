@@ -25,7 +25,7 @@ static void count_steps(struct pattern *m, size_t n)
     if (*steps < STEPS_PER_CHECK)
         return;
     *steps = 0;
-    sandbox_check_deadline(m->L);
+    sandbox_check_work(m->L);
 }
 
 /* The end of the set that begins behind '[' at p: behind its ']'. A ']' that comes first stands for itself. */

@@ -1,10 +1,13 @@
 /* One lua_State with limits on memory and time.
  *
  * Memory: our allocator counts and refuses; Lua then collects and, if that does not help, raises a memory error.
- * Time: a count hook reads the clock every HOOK_INSTRUCTIONS. Once the deadline is past it fires at each instruction,
- * so that a script which catches the error with pcall gets the next one at once. C functions are not interrupted by
- * hooks: those that could run long are replaced or guarded (globals.c, pattern.c). */
+ * Time: a count hook reads the clock every HOOK_INSTRUCTIONS. A script is over its time when the deadline is past and
+ * it has worked for at least half of the limit itself: a machine that pauses or is crowded is not the script's fault.
+ * From then on the hook fires at each instruction, so that a script which catches the error with pcall gets the next
+ * one at once. C functions are not interrupted by hooks: those that could run long are replaced or guarded (globals.c,
+ * pattern.c). */
 #include <stdlib.h>
+#include <time.h>
 
 #include "base/log.h"
 #include "policy/state.h"
@@ -46,13 +49,30 @@ static void raise_time_limit(lua_State *L, int level)
     lua_error(L);
 }
 
+static int64_t thread_cpu_us(void)
+{
+    struct timespec used;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+    return (int64_t)used.tv_sec * 1000000 + used.tv_nsec / 1000;
+}
+
+/* The CPU time is counted from the first look on, which spares the many short calls that are never looked at. */
+static bool is_over_time(struct sandbox *sandbox)
+{
+    if (sandbox->time_over)
+        return true;
+    if (sandbox->cpu_from_us < 0)
+        sandbox->cpu_from_us = thread_cpu_us();
+    if (mono_is_past(sandbox->deadline, clock_mono()))
+        sandbox->time_over = thread_cpu_us() - sandbox->cpu_from_us >= sandbox->time_ms * 1000 / 2;
+    return sandbox->time_over;
+}
+
 static void on_count(lua_State *L, lua_Debug *unused)
 {
     (void)unused;
-    struct sandbox *sandbox = &policy_of(L)->sandbox;
-    if (!sandbox->time_over && !mono_is_past(sandbox->deadline, clock_mono()))
+    if (!is_over_time(&policy_of(L)->sandbox))
         return;
-    sandbox->time_over = true;
     lua_sethook(L, on_count, LUA_MASKCOUNT, 1);
     raise_time_limit(L, 0);
 }
@@ -121,6 +141,7 @@ static void arm(struct policy *policy, int64_t time_ms)
     sandbox->time_over = sandbox->memory_over = false;
     sandbox->limit_bytes = (size_t)policy->options.memory_bytes;
     sandbox->time_ms = time_ms;
+    sandbox->cpu_from_us = -1;
     sandbox->deadline = mono_after_ms(clock_mono(), time_ms);
     policy->log_lines = 0;
     policy->bad_answer = false;
@@ -170,6 +191,14 @@ int64_t sandbox_remaining_ms(const struct policy *policy)
 {
     int64_t left = mono_elapsed_ms(clock_mono(), policy->sandbox.deadline);
     return left < 0 ? 0 : left;
+}
+
+void sandbox_check_work(lua_State *L)
+{
+    if (!is_over_time(&policy_of(L)->sandbox))
+        return;
+    lua_sethook(L, on_count, LUA_MASKCOUNT, 1);
+    raise_time_limit(L, 1);
 }
 
 void sandbox_check_deadline(lua_State *L)

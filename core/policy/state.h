@@ -23,6 +23,7 @@ struct sandbox {
     size_t used_bytes, limit_bytes;
     mono_time deadline;
     int64_t time_ms;             /* the limit that the deadline came from, for messages */
+    int64_t cpu_from_us;         /* of the thread, when the clock was first looked at; -1: not yet */
     bool time_over, memory_over; /* sticky until the next run */
 };
 
@@ -76,7 +77,9 @@ int sandbox_push_handler(lua_State *L);
  * counts as the result. Raises. */
 void sandbox_call_script(lua_State *L, int n_args);
 int64_t sandbox_remaining_ms(const struct policy *policy);
-/* Raises when the deadline is past: after anything that blocked. */
+/* Raises when the script is over its time: in C code that works for long. */
+void sandbox_check_work(lua_State *L);
+/* Raises when the deadline is past: before and after anything that blocks. */
 void sandbox_check_deadline(lua_State *L);
 /* Raises a memory error when more than the limit is in use: after what was allowed to exceed it for a moment. */
 void sandbox_check_memory(lua_State *L);
