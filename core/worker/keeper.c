@@ -251,8 +251,8 @@ bool keeper_init(struct keeper *k, struct worker_shared *shared, struct error *e
                                     .lease_ms = shared->config->lease_ms,
                                     .partitions = (uint32_t)shared->config->partitions};
     k->queue = queue_new(&options, err);
-    k->store = store_client_new(shared->store);
-    return k->queue != NULL && k->store != NULL;
+    k->store = k->queue == NULL ? NULL : worker_store_client(shared, err);
+    return k->store != NULL;
 }
 
 void keeper_free(struct keeper *k)

@@ -469,6 +469,15 @@ void pipeline_offer(struct pipeline *p, struct policy *policy)
     policy_free(atomic_exchange(&p->next_policy, policy));
 }
 
+struct store_client *worker_store_client(struct worker_shared *shared, struct error *err)
+{
+    struct store_client *client = store_client_new(shared->store);
+    if (client == NULL)
+        error_set(err, "WAYBILL_MONGO_URL: maxPoolSize is too small for WAYBILL_THREADS (%lld) and one more",
+                  (long long)shared->config->threads);
+    return client;
+}
+
 bool pipeline_init(struct pipeline *p, struct worker_shared *shared, size_t index, struct error *err)
 {
     *p = (struct pipeline){.shared = shared};
@@ -484,8 +493,8 @@ bool pipeline_init(struct pipeline *p, struct worker_shared *shared, size_t inde
                                     .lease_ms = shared->config->lease_ms,
                                     .partitions = (uint32_t)shared->config->partitions};
     p->queue = queue_new(&options, err);
-    p->store = store_client_new(shared->store);
-    return p->queue != NULL && p->store != NULL;
+    p->store = p->queue == NULL ? NULL : worker_store_client(shared, err);
+    return p->store != NULL;
 }
 
 void pipeline_free(struct pipeline *p)

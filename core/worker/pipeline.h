@@ -25,6 +25,9 @@ struct worker_shared {
     char name[128]; /* of this process: host-pid-random */
 };
 
+/* A thread's client of the store; NULL with err when the pool has none left. */
+struct store_client *worker_store_client(struct worker_shared *shared, struct error *err);
+
 struct pipeline {
     struct worker_shared *shared;
     char consumer[160];

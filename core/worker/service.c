@@ -205,10 +205,8 @@ static bool open_parts(struct service *s, struct error *err)
     const struct config *config = s->shared.config;
     struct store_options options = {.url = config->mongo_url, .worker = s->shared.name, .lease_ms = config->lease_ms};
     s->shared.store = store_open(&options, err);
-    if (s->shared.store == NULL) {
-        error_prefix(err, "WAYBILL_MONGO_URL");
+    if (s->shared.store == NULL)
         return false;
-    }
     for (size_t i = 0; i < s->n_pipelines; i++) {
         if (!pipeline_init(&s->pipelines[i], &s->shared, i, err))
             return false;
