@@ -27,7 +27,8 @@ struct queue {
     redisContext *redis;     /* NULL: not connected */
     int64_t read_timeout_ms; /* as set on the socket */
     bool is_open;            /* on this connection, group and epoch of each partition were seen */
-    bool renewed;            /* an epoch changed since the last queue_open told */
+    bool in_doubt; /* an answer was lost that may have handed us entries, or the handing back of some failed */
+    bool renewed;  /* an epoch changed since the last queue_open told */
 
     uint32_t turn;                  /* the partition to begin with, so that none starves */
     mono_time sweep_at;             /* when to look for long-gone consumers again */

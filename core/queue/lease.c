@@ -77,8 +77,11 @@ enum queue_result queue_keep(struct queue *queue, struct delivery *deliveries, s
 enum queue_result queue_hand_back(struct queue *queue, const struct delivery *deliveries, size_t n, struct error *err)
 {
     enum queue_result result = queue_begin(queue, err);
+    if (result == QUEUE_OK) {
+        write_calls(queue, SCRIPT_HAND_BACK, deliveries, n);
+        result = queue_run(queue, err);
+    }
     if (result != QUEUE_OK)
-        return result;
-    write_calls(queue, SCRIPT_HAND_BACK, deliveries, n);
-    return queue_run(queue, err);
+        queue->in_doubt = true; /* the next take or reclaim does it */
+    return result;
 }

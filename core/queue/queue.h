@@ -50,8 +50,10 @@ enum queue_result queue_open(struct queue *queue, bool *renewed, struct error *e
 /* The epoch of a partition: a random id made with the partition's data and lost with it. Valid until queue_open. */
 struct slice queue_epoch(const struct queue *queue, uint32_t partition);
 
-/* A batch of deliveries and the memory that their slices point into. Taking replaces what was in it: n is 0 after any
- * failure (what was handed out all the same stays pending, and is reclaimed when its lease is over). */
+/* A batch of deliveries and the memory that their slices point into. Taking replaces what was in it: settle or give up
+ * a batch before taking the next. n is 0 after any failure; what was handed out all the same (its answer was lost), and
+ * whatever else this consumer has pending then, is handed back by the next take or reclaim, uncounted: an outage is
+ * nobody's crash. */
 struct queue_batch {
     struct delivery *deliveries;
     size_t n;

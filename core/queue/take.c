@@ -90,10 +90,44 @@ static bool add_delivery(struct queue_batch *batch, uint32_t partition, const re
     return true;
 }
 
-static void batch_make_room(struct queue_batch *batch, size_t n)
+/* An outage must not count as deliveries: what a lost answer handed to us goes back before we take anything else. The
+ * entries of earlier batches go with it: by contract they are settled or given up by now. */
+static enum queue_result clear_doubt(struct queue *queue, struct error *err)
 {
-    batch->deliveries = arena_alloc(batch->arena, (n + 1) * sizeof(*batch->deliveries));
+    if (!queue->in_doubt)
+        return QUEUE_OK;
+    enum queue_result result = queue_begin(queue, err);
+    if (result != QUEUE_OK)
+        return result;
+    for (uint32_t i = 0; i < queue->n_partitions; i++) {
+        redis_pipeline_script(&queue->pipeline, SCRIPT_HAND_BACK, 1, 2);
+        command_part(&queue->pipeline.text, queue->partitions[i].keys.of[KEY_EVENTS]);
+        command_text(&queue->pipeline.text, QUEUE_GROUP);
+        command_text(&queue->pipeline.text, queue->consumer);
+    }
+    result = queue_run(queue, err);
+    queue->in_doubt = result != QUEUE_OK;
+    return result;
+}
+
+/* What both ways of taking do first and last. */
+static enum queue_result begin_taking(struct queue *queue, size_t max, struct queue_batch *batch, struct error *err)
+{
+    batch->deliveries = arena_alloc(batch->arena, (max + 1) * sizeof(*batch->deliveries));
     batch->n = 0;
+    if (queue->consumer[0] != '\0' && max > 0)
+        return clear_doubt(queue, err);
+    error_set(err, "taking entries needs a consumer name and room for at least one");
+    return QUEUE_REFUSED;
+}
+
+static enum queue_result end_taking(struct queue *queue, enum queue_result result, struct queue_batch *batch)
+{
+    if (result != QUEUE_OK) {
+        batch->n = 0;
+        queue->in_doubt = true;
+    }
+    return result;
 }
 
 /* ---- take ---- */
@@ -207,19 +241,10 @@ static enum queue_result take_once(struct queue *queue, size_t max, int64_t wait
     return result;
 }
 
-static enum queue_result check_take(const struct queue *queue, size_t max, struct error *err)
-{
-    if (queue->consumer[0] != '\0' && max > 0)
-        return QUEUE_OK;
-    error_set(err, "taking entries needs a consumer name and room for at least one");
-    return QUEUE_REFUSED;
-}
-
 enum queue_result queue_take(struct queue *queue, size_t max, int64_t wait_ms, struct queue_batch *batch,
                              struct error *err)
 {
-    batch_make_room(batch, max);
-    enum queue_result result = check_take(queue, max, err);
+    enum queue_result result = begin_taking(queue, max, batch, err);
     mono_time end = mono_after_ms(clock_mono(), wait_ms);
     int64_t left_ms = wait_ms > 0 ? wait_ms : 0;
     while (result == QUEUE_OK && batch->n == 0) {
@@ -230,9 +255,7 @@ enum queue_result queue_take(struct queue *queue, size_t max, int64_t wait_ms, s
         if (left_ms <= 0)
             break;
     }
-    if (result != QUEUE_OK)
-        batch->n = 0; /* they stay pending, and are reclaimed when their lease is over */
-    return result;
+    return end_taking(queue, result, batch);
 }
 
 /* ---- reclaim ---- */
@@ -308,15 +331,12 @@ static enum queue_result sweep_now_and_then(struct queue *queue, struct error *e
 
 enum queue_result queue_reclaim(struct queue *queue, size_t max, struct queue_batch *batch, struct error *err)
 {
-    batch_make_room(batch, max);
-    enum queue_result result = check_take(queue, max, err);
+    enum queue_result result = begin_taking(queue, max, batch, err);
     if (result == QUEUE_OK)
         result = sweep_now_and_then(queue, err);
     for (uint32_t i = 0; result == QUEUE_OK && i < queue->n_partitions && batch->n < max; i++)
         result = reclaim_from(queue, (queue->turn + i) % queue->n_partitions, max, batch, err);
-    if (result != QUEUE_OK)
-        batch->n = 0;
-    return result;
+    return end_taking(queue, result, batch);
 }
 
 enum queue_result queue_leave(struct queue *queue, struct error *err)
