@@ -147,10 +147,10 @@ static void push_response(lua_State *L, const struct policy_http_response *respo
 static int script_request(lua_State *L)
 {
     const struct policy *policy = policy_of(L);
-    const struct policy_host *host = &policy->options.host;
+    const struct policy_http *http = &policy->options.http;
     luaL_checktype(L, 1, LUA_TTABLE);
     lua_settop(L, 1);
-    if (host->http == NULL || policy->process == NULL)
+    if (http->perform == NULL || policy->process == NULL)
         return luaL_error(L, "http.request is there in a call of process.lua only");
     struct arena *arena = policy->process->arena;
     const char *headers[MAX_HEADERS];
@@ -163,7 +163,7 @@ static int script_request(lua_State *L)
     request.timeout_ms = get_timeout(L);
     struct policy_http_response response = {0};
     struct error err;
-    bool answered = host->http(host->http_arg, &request, arena, &response, &err);
+    bool answered = http->perform(http->arg, &request, arena, &response, &err);
     sandbox_check_deadline(L);
     if (answered) {
         push_response(L, &response);

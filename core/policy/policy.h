@@ -43,14 +43,17 @@ struct policy_http_response {
     struct slice body;
 };
 
-/* What scripts may ask of the world outside Lua (worker only; members may be NULL, then the binding raises an error).
- * Called on the thread that runs the policy. */
+/* What scripts may ask of the world outside Lua (worker only; a function may be NULL, then the binding raises an
+ * error). Called on the thread that runs the policy. */
+struct policy_http {
+    void *arg;
+    /* Slices of the response in arena. false: no answer, err says why. policy/http_client.h has one over libcurl. */
+    bool (*perform)(void *arg, const struct policy_http_request *request, struct arena *arena,
+                    struct policy_http_response *response, struct error *err);
+};
+
 struct policy_host {
     void *arg;
-    void *http_arg;
-    /* Slices of the response in arena. false: no answer, err says why. policy/http_client.h has one over libcurl. */
-    bool (*http)(void *http_arg, const struct policy_http_request *request, struct arena *arena,
-                 struct policy_http_response *response, struct error *err);
     /* One document as Extended JSON in arena; *json empty when there is none. false: could not ask (transient), err
      * says why. */
     bool (*find)(void *arg, struct slice collection, struct slice id, struct arena *arena, struct slice *json,
@@ -67,6 +70,7 @@ struct policy_options {
     const struct config_secret *secrets; /* ingest: kept as a pointer during policy_new only */
     size_t n_secrets;
     struct policy_host host;
+    struct policy_http http;
     struct metrics *metrics; /* for waybill_script_errors_total{script=…,kind=…} and scripts' own counters */
 };
 

@@ -15,7 +15,7 @@ static void run_case(lua_State *L, const char *script, lua_Integer number)
     if (lua_getfield(L, top, "run") != LUA_TFUNCTION)
         luaL_error(L, "%s: check '%s' has no function run", script, name);
     if (lua_pcall(L, 0, 0, 0) != LUA_OK)
-        luaL_error(L, "%s: check '%s' failed: %s", script, name, luaL_tolstring(L, -1, NULL));
+        luaL_error(L, "%s (check '%s' of %s)", luaL_tolstring(L, -1, NULL), name, script); /* file:line first */
     lua_settop(L, top - 1);
 }
 

@@ -308,7 +308,8 @@ static bool answer(void *arg, const struct policy_http_request *request, struct 
 static struct policy *with_host(const char *process, int *n, struct buf *seen)
 {
     struct policy_options options = harness_options(POLICY_WORKER);
-    options.host = (struct policy_host){.arg = n, .find = find, .http_arg = seen, .http = answer};
+    options.host = (struct policy_host){n, find};
+    options.http = (struct policy_http){seen, answer};
     struct error err;
     struct policy *policy = harness_policy(
         &options,
