@@ -4,7 +4,7 @@
 # `make run`.
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build run demo test lint fmt clean
+.PHONY: help deps build run demo test chaos model lint fmt clean
 
 C_FILES = $(shell git ls-files '*.c' '*.h')
 PYTHON = /usr/bin/python3
@@ -16,7 +16,7 @@ help: ## list the targets (the default)
 	@echo 'Waybill, a resilient event gateway. Start with `make run`.'
 	@echo
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
-	  printf '  make %-8s %s\n' "$$name" "$$text"; done
+	  printf '  make %-12s %s\n' "$$name" "$$text"; done
 
 deps: ## install the Debian packages that are missing
 	@tools/deps.sh $(DEPS)
@@ -40,6 +40,21 @@ demo: ## start a stack of its own, send real events through it and check what ha
 test: ## run every test
 	@tools/deps.sh build run test
 	@exec $(PYTHON) tools/test.py
+
+# `make chaos SECONDS=900 SEED=42 ACKED=1000000`: longer, the faults of that seed again, until so many are acknowledged
+SECONDS = 60
+SEED =
+ACKED = 0
+
+chaos: ## break everything for a minute while events flow, then count (SECONDS=, SEED=, ACKED=)
+	@tools/deps.sh build run test
+	@tools/go_tools.sh >/dev/null
+	@$(MAKE) --no-print-directory build
+	@exec $(PYTHON) tests/chaos/chaos.py --seconds $(SECONDS) --acked $(ACKED) $(if $(SEED),--seed $(SEED))
+
+model: ## check a model of the delivery protocol (a minute or two)
+	@tools/deps.sh model
+	@exec tests/model/run.sh
 
 lint: ## check format, scripts and the floors of the house
 	@tools/deps.sh lint
