@@ -28,7 +28,7 @@ struct ingest {
     mono_time started;
     char address[280];
     int listen_fd;
-    struct ssl_ctx_st *tls;
+    struct ssl_ctx_st *tls; /* of the start; the loops share it */
     struct http *http;
     struct rate *rate;
     struct metrics *metrics;
@@ -125,20 +125,31 @@ static void adopt_scripts(struct ingest *ingest, struct script_set *set)
     metric_set(ingest->measures.generation, script_set_generation(set));
 }
 
+/* *tls is NULL for plain HTTP. */
+static bool load_certificate(const struct ingest *ingest, struct ssl_ctx_st **tls, struct error *err)
+{
+    const struct config *config = ingest->config;
+    *tls = config->tls_cert_file == NULL ? NULL : tls_new(config->tls_cert_file, config->tls_key_file, err);
+    return *tls != NULL || config->tls_cert_file == NULL;
+}
+
 static bool reload_locked(struct ingest *ingest, struct error *err)
 {
     uint32_t generation = script_set_generation(ingest->scripts) + 1;
     struct script_set *set = script_set_read(ingest->config->scripts, generation, err);
     if (set == NULL)
         return false;
+    struct ssl_ctx_st *tls = NULL;
     struct policy **policies = new_policies(ingest, set, err);
-    if (policies == NULL) {
+    if (policies == NULL || !load_certificate(ingest, &tls, err)) {
+        free_policies(policies, policies == NULL ? 0 : ingest->n_loops);
         script_set_release(set);
         return false;
     }
     configure_rates(ingest, policies[0]);
     for (size_t i = 0; i < ingest->n_loops; i++)
-        loop_offer_policy(ingest->loops[i], policies[i]);
+        loop_offer(ingest->loops[i], policies[i], tls_share(tls));
+    tls_free(tls);
     free(policies);
     adopt_scripts(ingest, set);
     log_info("scripts reloaded", LOG_I("generation", generation), LOG_S("hash", script_set_hash(set)));
@@ -193,11 +204,8 @@ static bool open_listener(struct ingest *ingest, struct error *err)
         error_prefix(err, "WAYBILL_LISTEN");
         return false;
     }
-    if (config->tls_cert_file != NULL) {
-        ingest->tls = tls_new(config->tls_cert_file, config->tls_key_file, err);
-        if (ingest->tls == NULL)
-            return false;
-    }
+    if (!load_certificate(ingest, &ingest->tls, err))
+        return false;
     ingest->listen_fd = address_listen(&address, LISTEN_BACKLOG, &address.port, err);
     if (ingest->listen_fd < 0) {
         error_prefix(err, "WAYBILL_LISTEN");

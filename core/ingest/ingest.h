@@ -19,8 +19,8 @@ const char *ingest_address(const struct ingest *ingest);
 /* For admin_start; valid until ingest_stop. */
 struct admin_service ingest_admin_service(struct ingest *ingest);
 
-/* Reads the scripts anew and gives each thread a new policy. On any error all threads keep what they have. Logs and
- * counts the result. Thread-safe. */
+/* Reads the scripts (and the certificate) anew and gives each thread a new policy. On any error all threads keep what
+ * they have. Logs and counts the result. Thread-safe. */
 bool ingest_reload(struct ingest *ingest, struct error *err);
 
 /* From now on /readyz says no, new requests get 503, and what is in flight is finished. Waits for the end of it, at

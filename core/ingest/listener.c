@@ -226,6 +226,11 @@ size_t listener_connections(const struct listener *listener)
     return listener->n;
 }
 
+void listener_set_tls(struct listener *listener, struct ssl_ctx_st *tls)
+{
+    listener->accept.ssl_ctx = tls;
+}
+
 /* The library has no call to close an idle connection. When reading ends it does so itself, and what the kernel
  * already has of a request is still read and answered. */
 void listener_drain(struct listener *listener)

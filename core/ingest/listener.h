@@ -29,6 +29,9 @@ struct listener *listener_new(const struct listener_options *options);
 void listener_free(struct listener *listener); /* connections must be closed */
 size_t listener_connections(const struct listener *listener);
 
+/* For connections from now on. */
+void listener_set_tls(struct listener *listener, struct ssl_ctx_st *tls);
+
 /* No new connections, and the idle ones are closed; those with a request in progress close after their answer. */
 void listener_drain(struct listener *listener);
 /* Cuts what is left, in the middle of whatever it does. */

@@ -10,6 +10,7 @@
 #include "ingest/listener.h"
 #include "ingest/loop_h2o.h"
 #include "ingest/request.h"
+#include "ingest/tls.h"
 
 #define CUT_MS 200 /* at the end of a drain, for the last answers, and for what was cut off to go away */
 
@@ -28,10 +29,12 @@ struct loop {
     h2o_multithread_receiver_t wake;
     struct listener *listener;
     struct desk desk;
+    struct ssl_ctx_st *tls; /* shared */
     bool left_connections;
 
     /* From other threads. */
-    _Atomic(struct policy *) offered;
+    _Atomic(struct policy *) offered_policy;
+    _Atomic(struct ssl_ctx_st *) offered_tls;
     atomic_bool drain;
 
     /* To other threads. */
@@ -56,13 +59,19 @@ static void on_wake(h2o_multithread_receiver_t *receiver, h2o_linklist_t *messag
     (void)messages; /* never any: being woken is all */
 }
 
-static void take_offered_policy(struct loop *loop)
+static void take_offers(struct loop *loop)
 {
-    struct policy *offered = atomic_exchange(&loop->offered, NULL);
-    if (offered == NULL)
-        return;
-    policy_free(loop->desk.policy);
-    loop->desk.policy = offered;
+    struct policy *policy = atomic_exchange(&loop->offered_policy, NULL);
+    if (policy != NULL) {
+        policy_free(loop->desk.policy);
+        loop->desk.policy = policy;
+    }
+    struct ssl_ctx_st *tls = atomic_exchange(&loop->offered_tls, NULL);
+    if (tls != NULL) {
+        listener_set_tls(loop->listener, tls);
+        tls_free(loop->tls);
+        loop->tls = tls;
+    }
 }
 
 static void publish_report(struct loop *loop)
@@ -74,7 +83,6 @@ static void publish_report(struct loop *loop)
     report->backlog = adder == NULL ? -1 : queue_adder_backlog(adder);
     report->pending = adder == NULL ? 0 : (int64_t)queue_adder_pending(adder);
     report->connections = listener_connections(loop->listener);
-    report->generation = script_set_generation(policy_scripts(loop->desk.policy));
     if (!report->ready)
         snprintf(report->problem, sizeof report->problem, "%s",
                  adder == NULL ? "shutting down" : queue_adder_problem(adder));
@@ -84,7 +92,7 @@ static void publish_report(struct loop *loop)
 static void turn(struct loop *loop, int32_t max_wait_ms)
 {
     loop_h2o_turn(loop->io, max_wait_ms);
-    take_offered_policy(loop);
+    take_offers(loop);
     publish_report(loop);
 }
 
@@ -124,7 +132,7 @@ static bool set_up(struct loop *loop, struct error *err)
     struct listener_options options = {.context = loop->context,
                                        .loop = loop->io,
                                        .fd = loop->options.listen_fd,
-                                       .tls = loop->options.tls,
+                                       .tls = loop->tls,
                                        .max_connections = loop->options.max_connections,
                                        .linger_max_bytes = linger_max_bytes(loop->options.config),
                                        .measures = loop->options.measures};
@@ -145,6 +153,7 @@ static void tear_down(struct loop *loop)
     loop_h2o_free(loop->io);
     h2o_evloop_destroy(loop->evloop);
     policy_free(loop->desk.policy);
+    tls_free(loop->tls);
     arena_free(loop->desk.arena);
     buf_free(&loop->desk.text);
 }
@@ -228,6 +237,7 @@ struct loop *loop_start(const struct loop_options *options, struct policy *polic
 {
     struct loop *loop = memory_alloc(sizeof *loop);
     loop->options = *options;
+    loop->tls = tls_share(options->tls);
     loop->desk = (struct desk){.policy = policy, .rate = options->rate, .measures = options->measures};
     pthread_mutex_init(&loop->lock, NULL);
     pthread_cond_init(&loop->state_changed, NULL);
@@ -259,9 +269,11 @@ static void wake(struct loop *loop)
     pthread_mutex_unlock(&loop->lock);
 }
 
-void loop_offer_policy(struct loop *loop, struct policy *policy)
+void loop_offer(struct loop *loop, struct policy *policy, struct ssl_ctx_st *tls)
 {
-    policy_free(atomic_exchange(&loop->offered, policy)); /* one that was never taken */
+    /* What comes back was never taken. */
+    policy_free(atomic_exchange(&loop->offered_policy, policy));
+    tls_free(atomic_exchange(&loop->offered_tls, tls));
     wake(loop);
 }
 
@@ -288,6 +300,7 @@ bool loop_wait(struct loop *loop)
 
 void loop_free(struct loop *loop)
 {
-    policy_free(atomic_exchange(&loop->offered, NULL));
+    policy_free(atomic_exchange(&loop->offered_policy, NULL));
+    tls_free(atomic_exchange(&loop->offered_tls, NULL));
     destroy(loop);
 }

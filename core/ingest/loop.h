@@ -18,7 +18,7 @@ struct loop_options {
     struct http *http;
     struct rate *rate;
     struct measures *measures;
-    struct ssl_ctx_st *tls; /* NULL: plain HTTP */
+    struct ssl_ctx_st *tls; /* NULL: plain HTTP. The loop shares it */
     int listen_fd;
     size_t max_connections; /* of this thread */
 };
@@ -31,14 +31,13 @@ struct loop;
 /* Starts the thread and waits until it serves. policy becomes the loop's on success. NULL: err says why. */
 struct loop *loop_start(const struct loop_options *options, struct policy *policy, struct error *err);
 
-/* Gives the loop a newer policy, which becomes its own; it swaps between two events. */
-void loop_offer_policy(struct loop *loop, struct policy *policy);
+/* Gives the loop a newer policy and certificate (NULL: none), which become its own; it swaps between two events. */
+void loop_offer(struct loop *loop, struct policy *policy, struct ssl_ctx_st *tls);
 
 struct loop_report {
     bool ready; /* the queue takes events */
     int64_t backlog, pending;
     size_t connections;
-    uint32_t generation;
     char problem[256]; /* why it is not ready */
 };
 void loop_report(struct loop *loop, struct loop_report *out);

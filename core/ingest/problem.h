@@ -1,5 +1,5 @@
 /* Problems: what ingest answers when it does not accept (RFC 9457). The list of codes is part of the interface
- * (docs/http-api.md): senders and dashboards rely on it. Pure. */
+ * (docs/event-format.md): senders and dashboards rely on it. Pure. */
 #ifndef INGEST_PROBLEM_H
 #define INGEST_PROBLEM_H
 

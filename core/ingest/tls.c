@@ -31,6 +31,13 @@ SSL_CTX *tls_new(const char *cert_file, const char *key_file, struct error *err)
     return tls;
 }
 
+SSL_CTX *tls_share(SSL_CTX *tls)
+{
+    if (tls != NULL)
+        SSL_CTX_up_ref(tls);
+    return tls;
+}
+
 void tls_free(SSL_CTX *tls)
 {
     SSL_CTX_free(tls);

@@ -6,8 +6,9 @@
 
 struct ssl_ctx_st;
 
-/* NULL: err names the file. Shared by threads; connections hold references of their own. */
+/* NULL: err names the file. Reference counted and shared by threads; connections hold references of their own. */
 struct ssl_ctx_st *tls_new(const char *cert_file, const char *key_file, struct error *err);
-void tls_free(struct ssl_ctx_st *tls); /* NULL is allowed */
+struct ssl_ctx_st *tls_share(struct ssl_ctx_st *tls); /* one more owner; NULL is allowed */
+void tls_free(struct ssl_ctx_st *tls);                /* NULL is allowed */
 
 #endif
