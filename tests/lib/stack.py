@@ -94,6 +94,11 @@ class Stack:
         for process in self.processes():
             process.kill()
 
+    def write_script(self, name, text):
+        """Puts another script in the place of a shipped one, whose self-checks go: they hold for the shipped rules."""
+        (self.scripts / name).write_text(text)
+        shutil.rmtree(self.scripts / "tests", ignore_errors=True)
+
     def send(self, event, **options):
         """Signs and posts an event for the demo source; returns the HTTP answer."""
         return self.ingest.send(event, self.settings["WAYBILL_SECRET_DEMO"].split()[0], **options)

@@ -96,13 +96,10 @@ def test_good_script_is_taken(stack, service, script, how):
 def test_new_rule_is_in_force(make_stack):
     """A changed rule of both scripts, taken by waybillctl reload."""
     stack = make_stack()
-    validate = stack.scripts / "validate.lua"
-    process = stack.scripts / "process.lua"
-    validate.write_text('return function() return reject{ status=422, code="closed", field="type", detail="closed for today" } end\n')
-    process.write_text('return function() return fail.permanent("closed") end\n')
     before = make_event()
     stack.accept(before)
     wait_succeeded(stack, before)
+    stack.write_script("validate.lua", 'return function() return reject{ status=422, code="closed", field="type", detail="closed for today" } end\n')
     done = stack.ctl("reload")
     assert done.returncode == 0, done
     answer = stack.send(make_event())

@@ -125,8 +125,8 @@ end
 @pytest.fixture(scope="module")
 def stack(module_stacks):
     def prepare(stack):
-        (stack.scripts / "process.lua").write_text(PROCESS)
-        (stack.scripts / "retry_policy.lua").write_text(POLICY)
+        stack.write_script("process.lua", PROCESS)
+        stack.write_script("retry_policy.lua", POLICY)
     settings = {"WAYBILL_RETRY_ATTEMPTS": 3, "WAYBILL_RETRY_BASE_MS": 20, "WAYBILL_HANDLER_LIMIT_MS": 300,
                 "WAYBILL_SCRIPT_MEMORY_BYTES": 16 * 1024 * 1024}
     return module_stacks(settings, prepare)
@@ -296,7 +296,7 @@ end
 @pytest.fixture(scope="module")
 def ingest(module_stacks):
     def prepare(stack):
-        (stack.scripts / "validate.lua").write_text(VALIDATE)
+        stack.write_script("validate.lua", VALIDATE)
     return module_stacks({"WAYBILL_VALIDATE_LIMIT_MS": 200, "WAYBILL_SCRIPT_MEMORY_BYTES": 16 * 1024 * 1024}, prepare, workers=0)
 
 

@@ -1,6 +1,5 @@
 """Each signature scheme, signed by lib/sign.py (which test_sign_vectors.py holds against published examples)."""
 
-import shutil
 import time
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from lib import make_event, sign, unique_id, wait_for
 from lib.events import encode
 from lib.rawhttp import RawConnection, request
 
+SOURCES = Path(__file__).parent / "scripts/sources.lua"
 OLD, NEW = "whsec_" + sign.b64(b"old secret of the tests 01234567"), "whsec_" + sign.b64(b"new secret of the tests 89abcdef")
 PRIVATE, PUBLIC = sign.ed25519_pair()
 PRIVATE_2, PUBLIC_2 = sign.ed25519_pair()
@@ -37,7 +37,7 @@ SETTINGS = {
 @pytest.fixture(scope="module")
 def stack(module_stacks):
     def prepare(stack):
-        shutil.copy(Path(__file__).parent / "scripts/sources.lua", stack.scripts)
+        stack.write_script("sources.lua", SOURCES.read_text())
     return module_stacks(SETTINGS, prepare, workers=0)
 
 
@@ -328,7 +328,7 @@ def test_published_example(stack, source, body, headers):
 def test_published_example_of_github(make_stack):
     """Its secret has spaces, and spaces part the secrets of a source: a script of its own gives it."""
     def prepare(stack):
-        (stack.scripts / "sources.lua").write_text("""return { github = { scheme = "github", secrets = { "It's a Secret to Everybody" } } }""")
+        stack.write_script("sources.lua", """return { github = { scheme = "github", secrets = { "It's a Secret to Everybody" } } }""")
     stack = make_stack(None, prepare, workers=0)
     signature = {"X-Hub-Signature-256": "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"}
     answer = stack.ingest.post(b"Hello, World!", signature, "github")
