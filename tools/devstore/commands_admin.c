@@ -163,16 +163,21 @@ bool command_create(struct request *request, struct buffer *out, struct error *e
            as_writer(request, request_namespace(request, error), do_create, out, error);
 }
 
+static int32_t index_count(const struct collection *c)
+{
+    int32_t count = 0;
+    for (const struct index *index = c ? c->indexes : NULL; index; index = index->next)
+        count++;
+    return count;
+}
+
 static bool do_drop(struct request *request, struct handle *writer, const char *ns, struct buffer *out,
                     struct error *error)
 {
     struct collection *c = collection_find(request->server->store, ns);
-    int32_t indexes = 0;
     if (!c)
         return error_set(error, 26, "ns not found");
-    for (struct index *index = c->indexes; index; index = index->next)
-        indexes++;
-    put_int32(out, "nIndexesWas", indexes);
+    put_int32(out, "nIndexesWas", index_count(c));
     put_string(out, "ns", ns);
     return collection_drop(writer, c, error);
 }
@@ -245,13 +250,13 @@ static bool check_index(struct request *request, struct collection *c, struct va
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
         if (value_truth(document_get(spec, refused[i])))
             return error_set(error, 115, "index option '%s' is not supported", refused[i]);
-    if (!check_known(spec, "createIndexes.indexes", "key name unique background v sparse hidden ns collation", error) ||
+    if (!check_known(spec, "createIndexes.indexes", "key name unique background v sparse ns collation", error) ||
         !check_collation(spec, error) || !check_index_key(key, error))
         return false;
     struct index *named = c ? index_find(request->server->store, c, name) : NULL;
     struct index *keyed = c ? index_find(request->server->store, c, key) : NULL;
-    *same = named && named == keyed &&
-            (named->id == 0 || named->unique == value_truth(document_get(spec, "unique")));
+    *same = (keyed && !keyed->id) /* on _id */ ||
+            (named && named == keyed && named->unique == value_truth(document_get(spec, "unique")));
     if (*same || (!named && !keyed))
         return true;
     return keyed && keyed != named ? error_set(error, 85, "Index already exists with a different name: %s", keyed->name)
@@ -270,14 +275,6 @@ static void index_spec(struct value given, struct buffer *spec)
     document_close(spec, mark);
 }
 
-static int32_t index_count(const struct collection *c)
-{
-    int32_t count = 0;
-    for (const struct index *index = c ? c->indexes : NULL; index; index = index->next)
-        count++;
-    return count;
-}
-
 static bool do_create_indexes(struct request *request, struct handle *writer, const char *ns, struct buffer *out,
                               struct error *error)
 {
@@ -289,8 +286,7 @@ static bool do_create_indexes(struct request *request, struct handle *writer, co
         struct buffer spec = {0};
         bool same = false;
         ok = check_index(request, c, f.value, &same, error) && (c || (c = collection_create(writer, ns, error)) != NULL);
-        if (ok && !same && !(c->indexes->name && value_compare(document_get(c->indexes->spec, "key"),
-                                                              document_get(f.value, "key")) == 0)) {
+        if (ok && !same) {
             index_spec(f.value, &spec);
             ok = index_create(writer, c, buffer_document(&spec), error);
         }
@@ -324,6 +320,7 @@ static void put_cursor(struct buffer *out, const char *ns, const struct buffer *
     document_close(out, mark);
 }
 
+/* As the writer, because a drop may not change the list meanwhile. */
 static bool do_list_indexes(struct request *request, struct handle *writer, const char *ns, struct buffer *out,
                             struct error *error)
 {

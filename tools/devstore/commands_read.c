@@ -349,15 +349,21 @@ bool command_count(struct request *request, struct buffer *out, struct error *er
     return ok;
 }
 
+struct distinct {
+    const char *path;
+    struct buffer values; /* struct value */
+};
+
 static bool collect_distinct(struct cursor *c, struct value document, void *context, struct error *error)
 {
-    struct buffer found = {0}, *values = context;
+    struct distinct *distinct = context;
+    struct buffer found = {0};
     (void)error;
-    value_collect(document, value_text((struct value){.type = BSON_TYPE_UTF8, .data = c->held.data}), &found);
+    value_collect(document, distinct->path, &found);
     for (size_t i = 0; i < found.size / sizeof(struct value); i++) {
         struct value v = value_copy(&c->arena, ((struct value *)(void *)found.data)[i]);
         if (v.type != BSON_TYPE_EOD && v.type != BSON_TYPE_UNDEFINED)
-            buffer_append(values, &v, sizeof v);
+            buffer_append(&distinct->values, &v, sizeof v);
     }
     buffer_free(&found);
     return true;
@@ -367,17 +373,16 @@ bool command_distinct(struct request *request, struct buffer *out, struct error 
 {
     const char *ns = request_namespace(request, error);
     struct value key = argument(request, "key"), filter = argument(request, "query");
-    struct buffer values = {0};
+    struct distinct distinct = {.path = value_text(key)};
     if (!ns || !check_document(filter, "distinct.query", error) || !check_collation(request->body, error))
         return false;
-    if (!value_text(key))
+    if (!distinct.path)
         return error_set(error, 14, "BSON field 'distinct.key' is the wrong type '%s', expected type 'string'",
                          value_type_name(key));
     struct cursor *c = cursor_new(request, ns);
-    buffer_append(&c->held, key.data, key.size);
-    bool ok = each_match(request, c, filter, collect_distinct, &values, error);
-    struct value *list = (void *)values.data;
-    size_t count = values.size / sizeof *list, kept = 0;
+    bool ok = each_match(request, c, filter, collect_distinct, &distinct, error);
+    struct value *list = (void *)distinct.values.data;
+    size_t count = distinct.values.size / sizeof *list, kept = 0;
     size_t mark = put_open(out, "values", BSON_TYPE_ARRAY);
     if (count)
         qsort(list, count, sizeof *list, value_order);
@@ -385,7 +390,7 @@ bool command_distinct(struct request *request, struct buffer *out, struct error 
         if (i == 0 || value_compare(list[i - 1], list[i]) != 0)
             put_item(out, kept++, list[i]);
     document_close(out, mark);
-    buffer_free(&values);
+    buffer_free(&distinct.values);
     abandon(c);
     return ok;
 }

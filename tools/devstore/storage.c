@@ -18,7 +18,7 @@ enum {
     STATEMENT_SLOTS = 1024,
     STATEMENT_PROBES = 8,
     GROUP_LIMIT = 64,           /* commands in one commit */
-    CHECKPOINT_PAGES = 8 * 1024 /* of write-ahead log, before it is copied into the file */
+    CHECKPOINT_PAGES = 32 * 1024 /* of write-ahead log (64 MB), before it is copied into the file */
 };
 
 /* c# stands for the table of the collection, x# for that of the index. */
@@ -161,7 +161,7 @@ static struct handle *handle_open(struct store *store, struct error *error)
     handle->store = store;
     int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
     if (sqlite3_open_v2(store->path, &handle->db, flags, NULL) == SQLITE_OK &&
-        sqlite3_busy_timeout(handle->db, 10000) == SQLITE_OK && execute(handle, "PRAGMA journal_mode = WAL") &&
+        sqlite3_busy_timeout(handle->db, 10000) == SQLITE_OK && execute(handle, "PRAGMA page_size = 2048; PRAGMA journal_mode = WAL") &&
         execute(handle, store->temporary ? "PRAGMA synchronous = OFF" : "PRAGMA synchronous = FULL") &&
         execute(handle, "PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -8192; PRAGMA temp_store = MEMORY"))
         return handle;
