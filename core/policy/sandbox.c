@@ -210,13 +210,3 @@ void sandbox_check_deadline(lua_State *L)
     lua_sethook(L, on_count, LUA_MASKCOUNT, 1);
     raise_time_limit(L, 1);
 }
-
-void sandbox_check_memory(lua_State *L)
-{
-    struct sandbox *sandbox = &policy_of(L)->sandbox;
-    if (sandbox->used_bytes <= sandbox->limit_bytes)
-        return;
-    lua_gc(L, LUA_GCCOLLECT);
-    if (sandbox->used_bytes > sandbox->limit_bytes)
-        lua_newuserdatauv(L, 1, 0); /* refused by the allocator: raises the memory error */
-}

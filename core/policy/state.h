@@ -81,8 +81,6 @@ int64_t sandbox_remaining_ms(const struct policy *policy);
 void sandbox_check_work(lua_State *L);
 /* Raises when the deadline is past: before and after anything that blocks. */
 void sandbox_check_deadline(lua_State *L);
-/* Raises a memory error when more than the limit is in use: after what was allowed to exceed it for a moment. */
-void sandbox_check_memory(lua_State *L);
 
 /* globals.c: what scripts see. All raise. */
 void globals_open(lua_State *L);

@@ -388,8 +388,8 @@ static void bad_secrets_do_not_load(void **state)
 
 /* validate.lua */
 
-/* Signs the body for the demo source and asks. */
-static void ask_signed(struct fixture *f, const char *body, struct validation *out)
+/* Signs the body for the demo source and asks, age_s after it was signed. */
+static void ask_signed_before(struct fixture *f, const char *body, int64_t age_s, struct validation *out)
 {
     struct buf key = {0}, base64 = {0};
     assert_true(crypto_base64_decode(slice_of("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"), true, &key));
@@ -399,9 +399,14 @@ static void ask_signed(struct fixture *f, const char *body, struct validation *o
     buf_add_text(&base64, "v1,");
     crypto_base64_encode((struct slice){(char *)mac, sizeof mac}, &base64);
     struct header headers[] = {{"webhook-id", "msg_1"}, TS_1, SIG(base64.data), {0}};
-    harness_ask(f->ingest, "demo", slice_of(body), headers, TS1_S * INT64_C(1000), f->arena, out);
+    harness_ask(f->ingest, "demo", slice_of(body), headers, (TS1_S + age_s) * INT64_C(1000), f->arena, out);
     buf_free(&key);
     buf_free(&base64);
+}
+
+static void ask_signed(struct fixture *f, const char *body, struct validation *out)
+{
+    ask_signed_before(f, body, 0, out);
 }
 
 static void strangers_get_one_answer(void **state)
@@ -435,6 +440,19 @@ static void a_good_event_is_accepted(void **state)
     assert_string_equal(out.event_id.base, "evt_1");
     assert_string_equal(out.type.base, "parcel.in_transit");
     assert_string_equal(out.occurred_at.base, "2026-01-31T12:00:00Z");
+}
+
+static void a_stale_event_is_told_so(void **state)
+{
+    struct fixture *f = *state;
+    struct validation out;
+    ask_signed_before(f, BODY, 300, &out);
+    assert_int_equal(out.kind, VALIDATION_ACCEPT);
+    ask_signed_before(f, BODY, 301, &out);
+    assert_int_equal(out.kind, VALIDATION_REJECT);
+    assert_int_equal(out.status, 401);
+    assert_true(slice_is(out.code, "stale_timestamp"));
+    assert_true(contains(out.reason, "signed 301 s ago"));
 }
 
 static void fields_are_required(void **state)
@@ -597,6 +615,7 @@ int main(void)
         cmocka_unit_test(bad_secrets_do_not_load),
         TEST(strangers_get_one_answer),
         TEST(a_good_event_is_accepted),
+        TEST(a_stale_event_is_told_so),
         TEST(fields_are_required),
         TEST(processing_writes_the_shipment),
         TEST(an_unknown_type_is_kept_under_its_own_name),
