@@ -14,20 +14,26 @@ def attempts(stack, event):
     return (stack.store.event(identity(event)) or {}).get("attempts", [])
 
 
-def wait_status(stack, event, status, timeout=10):
+def _wait_status(stack, event, status, never, timeout):
     key = identity(event)
-    wait_for(lambda: stack.store.status(key) == status, timeout, lambda: f"{key} {status}; it is {stack.store.event(key)}")
+
+    def reached():
+        now = stack.store.status(key)
+        assert now != never, f"{key} is {now}: {stack.store.event(key)}"
+        return now == status
+
+    wait_for(reached, timeout, lambda: f"{key} {status}; it is {stack.store.event(key)}")
     return stack.store.event(key)
 
 
 def wait_succeeded(stack, event, timeout=10):
-    """Waits for success and returns the event's document."""
-    return wait_status(stack, event, "succeeded", timeout)
+    """Waits for success and returns the event's document. One that died fails at once."""
+    return _wait_status(stack, event, "succeeded", "dead", timeout)
 
 
 def wait_dead(stack, event, timeout=10):
     """Waits for the dead letter and returns it."""
-    wait_status(stack, event, "dead", timeout)
+    _wait_status(stack, event, "dead", "succeeded", timeout)
     return stack.store.dead_letters.find_one({"_id": identity(event)})
 
 

@@ -8,6 +8,12 @@ from lib import make_event, wait_for
 from lib.outcomes import attempts, wait_succeeded
 from lib.traffic import traffic
 
+@pytest.fixture(scope="module")
+def stack(module_stacks):
+    """Scripts may take ten times this limit to load."""
+    return module_stacks({"WAYBILL_HANDLER_LIMIT_MS": 200})
+
+
 BROKEN = "local a = 1\nreturn function(\n"
 
 
