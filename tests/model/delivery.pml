@@ -13,6 +13,12 @@
     ((retry_attempt != 0 && retry_submission == doc.ingest) || here(1) || here(2) || here(3) || here(4) ||             \
      here(5) || here(6))
 
+#define promise(text, condition)                                                                                      \
+    if                                                                                                                 \
+    :: !(condition) -> printf(text); assert(condition)                                                                 \
+    :: else                                                                                                            \
+    fi
+
 inline check()
 {
     d_step {
@@ -20,20 +26,19 @@ inline check()
         printf(" attempt %d, token %d, entry %d, decision ", doc.attempt, doc.token, doc.claim_entry);
         printm(doc.decision);
         printf("; retry set %d; epoch %d of %d\n", retry_attempt, doc.epoch, epoch);
-        /* P2: the effects of one decision at most, each once; none beside a dead letter that was not replayed. */
-        assert(shipment_writes <= 1);
-        assert(!(alert_a && alert_b));
-        assert(published <= 1);
-        assert(doc.status != DEAD || (shipment == NONE && !alert_a && !alert_b));
-        /* A document that says succeeded has all its effects in the store, and no letter asks for a review. */
-        assert(doc.status != SUCCEEDED || shipment == doc.outcome);
-        assert(doc.status != SUCCEEDED || alert_a == (doc.outcome == SUCCEED_A));
-        assert(doc.status != SUCCEEDED || alert_b == (doc.outcome == SUCCEED_B));
-        assert(doc.status != SUCCEEDED || letter != UNREVIEWED);
-        assert(doc.status != DEAD || letter == UNREVIEWED);
-        /* P1: what is not resolved is in the queue, or bears an epoch that is not Redis' (so the reconciler sees it),
-         * or between the two halves of a replay. */
-        assert(in_queue || submitted == 0 || resolved || (doc.status == ABSENT && forgotten) ||
+        promise("BROKEN P2: effects are applied once\n", shipment_writes <= 1);
+        promise("BROKEN P2: effects of one decision at most\n", !(alert_a && alert_b));
+        promise("BROKEN P2: published once\n", published <= 1);
+        promise("BROKEN P2: dead, without effects of a success\n",
+                doc.status != DEAD || (shipment == NONE && !alert_a && !alert_b));
+        promise("BROKEN P2: succeeded, with all its effects\n",
+                doc.status != SUCCEEDED || (shipment == doc.outcome && alert_a == (doc.outcome == SUCCEED_A) &&
+                                            alert_b == (doc.outcome == SUCCEED_B)));
+        promise("BROKEN P2: no letter asks for a review of what succeeded\n",
+                doc.status != SUCCEEDED || letter != UNREVIEWED);
+        promise("BROKEN P2: what is dead has its letter\n", doc.status != DEAD || letter == UNREVIEWED);
+        promise("BROKEN P1: unresolved, so in the queue, or of another epoch, or between the halves of a replay\n",
+                in_queue || submitted == 0 || resolved || (doc.status == ABSENT && forgotten) ||
                 (doc.status != ABSENT && doc.epoch != epoch) || replay_open)
     }
 }
@@ -477,15 +482,16 @@ active proctype quiet()
     atomic {
         timeout ->
         for (i : 1 .. ENTRIES) {
-            assert(entry[i].state == GONE)
+            promise("BROKEN P1: nothing is left in stream and pending lists\n", entry[i].state == GONE)
         }
         for (i : 0 .. PLACES - 1) {
             assert(delivery[i].pc == IDLE)
         }
         i = 0;
-        assert(retry_attempt == 0);
-        assert(resolved || (doc.status == ABSENT && forgotten));
-        assert(doc.status != SUCCEEDED || published == 1 || redis_losses > 0)
+        promise("BROKEN P1: nothing is left in the retry set\n", retry_attempt == 0);
+        promise("BROKEN P1: the event is resolved\n", resolved || (doc.status == ABSENT && forgotten));
+        promise("BROKEN P2: what succeeded was published\n",
+                doc.status != SUCCEEDED || published == 1 || redis_losses > 0)
     }
 }
 
