@@ -39,7 +39,8 @@ char *memory_strdup(const char *text)
 
 void memory_wipe(void *secret, size_t size)
 {
-    explicit_bzero(secret, size);
+    if (size > 0)
+        explicit_bzero(secret, size);
 }
 
 struct block {

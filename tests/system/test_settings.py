@@ -39,33 +39,34 @@ def test_batches_of_one(make_stack):
     send_some(make_stack({"WAYBILL_BATCH": 1}))
 
 
+def use_redis_url(stack, url):
+    """Before the stack starts."""
+    stack.settings["WAYBILL_REDIS_URL"] = url
+    for service in (stack.ingest, *stack.workers):
+        service.settings["WAYBILL_REDIS_URL"] = url
+
+
 def test_redis_with_a_password(make_stack):
-    password = "for/tests:only@x"
+    password, escaped = "for/tests:only@x", "for%2Ftests%3Aonly%40x"
 
     def prepare(stack):
         stack.redis.argv += ["--requirepass", password]
         stack.redis.client.connection_pool.connection_kwargs["password"] = password
-    escaped = "for%2Ftests%3Aonly%40x"
+        use_redis_url(stack, f"redis://:{escaped}@127.0.0.1:{stack.redis.port}/0")
 
-    def with_url(stack):
-        prepare(stack)
-        url = f"redis://:{escaped}@127.0.0.1:{stack.redis.port}/0"
-        stack.settings["WAYBILL_REDIS_URL"] = url
-        for service in (stack.ingest, *stack.workers):
-            service.settings["WAYBILL_REDIS_URL"] = url
-    stack = make_stack(None, with_url)
+    stack = make_stack(None, prepare)
     send_some(stack, 5)
     assert not [process.name for process in (stack.ingest, stack.worker) if password in process.log() or escaped in process.log()]
 
 
-def test_wrong_redis_password_is_said_and_not_shown(make_stack):
+def test_missing_redis_password_is_said(make_stack):
     stack = make_stack(workers=0)
     stack.redis.client.config_set("requirepass", "another")
     stack.redis.client.execute_command("CLIENT", "KILL", "TYPE", "NORMAL", "SKIPME", "YES")
     wait_for(lambda: stack.ingest.admin("/readyz").status_code == 503, 10)
     answer = stack.send(make_event())
     assert answer.status_code == 503 and "Retry-After" in answer.headers
-    assert any("NOAUTH" in str(entry) or "password" in str(entry).lower() or "authentic" in str(entry).lower() for entry in stack.ingest.log_entries())
+    wait_for(lambda: "NOAUTH" in stack.ingest.log(), 5)
     stack.redis.client.execute_command("AUTH", "another")
     stack.redis.client.config_set("requirepass", "")
     wait_for(lambda: stack.send(make_event()).status_code == 202, 10)
@@ -75,9 +76,8 @@ def test_redis_on_a_unix_socket(make_stack):
     def prepare(stack):
         path = stack.folder / "redis.sock"
         stack.redis.argv += ["--unixsocket", str(path)]
-        stack.settings["WAYBILL_REDIS_URL"] = f"unix://{path}"
-        for service in (stack.ingest, *stack.workers):
-            service.settings["WAYBILL_REDIS_URL"] = f"unix://{path}"
+        use_redis_url(stack, f"unix://{path}")
+
     send_some(make_stack(None, prepare), 5)
 
 

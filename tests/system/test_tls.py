@@ -72,6 +72,7 @@ def test_http2_is_not_offered(stack):
         pass  # refusing the handshake is as good
 
 
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
 def test_old_versions_are_refused(stack):
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
