@@ -57,9 +57,15 @@ static void log_refusal(struct desk *desk, void *handle, struct slice source, co
     bool is_flood = status == 429 || status == 503;
     if (!log_enabled(LOG_INFO) || (is_flood && !log_gate_open(&desk->gate, 200, &skipped)))
         return;
-    log_info("rejected", LOG_SLICE("source", source), LOG_I("status", status), LOG_SLICE("code", refusal->problem.code),
-             LOG_SLICE("reason", reason_of(refusal)), LOG_S("remote", http_peer(handle, peer)),
-             LOG_I("skipped", skipped));
+    const struct log_field end = {0};
+    const struct log_field fields[] = {LOG_SLICE("source", source),
+                                       LOG_I("status", status),
+                                       LOG_SLICE("code", refusal->problem.code),
+                                       LOG_SLICE("reason", reason_of(refusal)),
+                                       LOG_S("remote", http_peer(handle, peer)),
+                                       is_flood ? LOG_I("skipped", skipped) : end,
+                                       end};
+    log_write(LOG_INFO, "rejected", fields);
 }
 
 static void send_refusal(struct desk *desk, void *handle, struct slice source, const struct refusal *refusal)
