@@ -2,12 +2,14 @@
 #include <stdio.h>
 
 #include "admin/admin.h"
+#include "admin/probe.h"
 #include "base/config.h"
 #include "base/log.h"
 #include "base/signals.h"
 #include "ingest/ingest.h"
 
-enum { EXIT_DONE = 0, EXIT_BAD_START = 2 };
+enum { EXIT_DONE = 0, EXIT_NOT_WELL = 1, EXIT_BAD_START = 2 };
+#define PROBE_TIMEOUT_MS 2000
 
 static int fail(const char *what, const struct error *err)
 {
@@ -63,9 +65,19 @@ static int run(const struct config *config)
     return EXIT_DONE;
 }
 
+static int probe(const struct config *config, const char *path)
+{
+    struct error err;
+    if (probe_ask(config->admin_listen, path, PROBE_TIMEOUT_MS, &err))
+        return EXIT_DONE;
+    (void)fail("", &err);
+    return EXIT_NOT_WELL;
+}
+
 int main(int argc, char **argv)
 {
     signals_block();
+    const char *probe_path = probe_take_flag(&argc, argv);
     struct config config;
     struct error err;
     enum config_result result = config_load(&config, CONFIG_INGEST, &argc, argv, &err);
@@ -73,7 +85,7 @@ int main(int argc, char **argv)
     if (result == CONFIG_BAD)
         code = fail("", &err);
     else if (result == CONFIG_OK)
-        code = run(&config);
+        code = probe_path != NULL ? probe(&config, probe_path) : run(&config);
     config_free(&config);
     return code;
 }

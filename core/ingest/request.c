@@ -12,6 +12,7 @@
 
 #define RETRY_AFTER_UNAVAILABLE_S 2
 #define RETRY_AFTER_BACKLOG_S     5
+#define FLOOD_LOG_MS              200 /* a log line of a kind that floods, at most this often */
 
 /* A request on its way; on the stack of request_serve. */
 struct journey {
@@ -55,7 +56,7 @@ static void log_refusal(struct desk *desk, void *handle, struct slice source, co
     uint64_t skipped = 0;
     int status = refusal->problem.status;
     bool is_flood = status == 429 || status == 503;
-    if (!log_enabled(LOG_INFO) || (is_flood && !log_gate_open(&desk->gate, 200, &skipped)))
+    if (!log_enabled(LOG_INFO) || (is_flood && !log_gate_open(&desk->gate, FLOOD_LOG_MS, &skipped)))
         return;
     const struct log_field end = {0};
     const struct log_field fields[] = {LOG_SLICE("source", source),
@@ -177,7 +178,10 @@ static bool is_valid(struct journey *j)
         return true;
     if (j->validation.kind == VALIDATION_REJECT)
         return refuse_by_script(j);
-    log_error("validate.lua failed", LOG_SLICE("source", j->source), LOG_SLICE("error", j->validation.detail));
+    uint64_t skipped;
+    if (log_gate_open(&j->desk->fault_gate, FLOOD_LOG_MS, &skipped))
+        log_error("validate.lua failed", LOG_SLICE("source", j->source), LOG_SLICE("error", j->validation.detail),
+                  LOG_I("skipped", skipped));
     return refuse(
         j, &(struct refusal){.problem = problem_of(PROBLEM_SCRIPT_FAULT, "The event could not be checked; try again."),
                              .reason = j->validation.detail,
