@@ -1,4 +1,5 @@
 /* waybillctl: the command line of operators and integration engineers. */
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -144,6 +145,7 @@ static enum ctl_exit unknown_command(const char *word)
 
 int main(int argc, char **argv)
 {
+    signal(SIGPIPE, SIG_IGN); /* a server that goes away is an error to tell, not an end */
     bool help = argc < 2 || is_help(argv[1]);
     int words = 0;
     if (argc >= 2 && (strcmp(argv[1], "version") == 0 || strcmp(argv[1], "--version") == 0)) {
