@@ -4,8 +4,8 @@ local fields = require("lib.fields")
 
 -- AfterShip's tags in our words. A tag that is not here is kept as it came; process.lua will say that it does not know it.
 local types = {
-    Pending = "parcel.registered",
-    InfoReceived = "parcel.registered",
+    Pending = "parcel.label_created",
+    InfoReceived = "parcel.label_created",
     InTransit = "parcel.in_transit",
     OutForDelivery = "parcel.out_for_delivery",
     AttemptFail = "parcel.delivery_failed",
@@ -34,16 +34,12 @@ local function last_checkpoint(msg)
     return type(last) == "table" and last or {}
 end
 
-local function optional_text(value)
-    return type(value) == "string" and value ~= "" and value or nil
-end
-
 function aftership.parcel(body)
     local checkpoint = last_checkpoint(body.msg)
     return {
         tracking_number = body.msg.tracking_number,
-        location = optional_text(checkpoint.location) or optional_text(checkpoint.city),
-        note = optional_text(checkpoint.message),
+        location = fields.place { name = checkpoint.location, city = checkpoint.city },
+        note = fields.readable(checkpoint.message),
     }
 end
 

@@ -3,7 +3,7 @@
 local fields = require("lib.fields")
 
 local types = {
-    pre_transit = "parcel.registered",
+    pre_transit = "parcel.label_created",
     in_transit = "parcel.in_transit",
     out_for_delivery = "parcel.out_for_delivery",
     available_for_pickup = "parcel.ready_for_collection",
@@ -33,17 +33,12 @@ local function last_detail(result)
     return type(last) == "table" and last or {}
 end
 
-local function optional_text(value)
-    return type(value) == "string" and value ~= "" and value or nil
-end
-
 function easypost.parcel(body)
     local detail = last_detail(body.result)
-    local place = type(detail.tracking_location) == "table" and detail.tracking_location or {}
     return {
         tracking_number = body.result.tracking_code,
-        location = optional_text(place.city),
-        note = optional_text(detail.message),
+        location = fields.place(detail.tracking_location),
+        note = fields.readable(detail.message),
     }
 end
 

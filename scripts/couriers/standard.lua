@@ -15,19 +15,13 @@ function standard.identify(_, body)
     return identity
 end
 
-local function present(value)
-    if value ~= json.null and value ~= "" then
-        return value
-    end
-end
-
--- What process.lua needs to know of the parcel.
+-- What process.lua needs to know of the parcel. Known fields only: the rest of a body is anybody's.
 function standard.parcel(body)
     local data = body.data
     return {
         tracking_number = data.tracking_number,
-        location = present(data.location), -- a name, or an object with city, country, …
-        note = present(data.note),
+        location = fields.place(data.location),
+        note = fields.readable(data.note) or fields.readable(data.description),
     }
 end
 

@@ -55,4 +55,32 @@ function fields.unix_time(object, name, path)
     return time.format(value * 1000)
 end
 
+-- For what may be missing, in the worker ------------------------------------------------------------------------------
+
+local MAX_TEXT_BYTES <const> = 500
+
+-- A text for people to read: nil when it is none or empty, control characters as spaces, cut when it is long.
+function fields.readable(value)
+    if type(value) ~= "string" or value == "" then
+        return nil
+    end
+    if #value > MAX_TEXT_BYTES then
+        value = value:sub(1, utf8.offset(value, 0, MAX_TEXT_BYTES + 1) - 1) .. "…"
+    end
+    return (value:gsub("%c", " "))
+end
+
+-- { name =, city =, country = } with what there is of these; nil when there is nothing. A text is taken for the name.
+function fields.place(value)
+    if type(value) ~= "table" then
+        value = { name = value }
+    end
+    local place = {
+        name = fields.readable(value.name),
+        city = fields.readable(value.city),
+        country = fields.readable(value.country),
+    }
+    return next(place) and place or nil
+end
+
 return fields

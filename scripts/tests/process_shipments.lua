@@ -13,11 +13,12 @@ return {
     {
         name = "one write to the parcel's document",
         run = function()
-            local result, ctx = run("parcel.delivered", { tracking_number = "T1", location = "Köln" })
+            local place = { city = "Köln", lat = 50.9 }
+            local result, ctx = run("parcel.delivered", { tracking_number = "T1", location = place })
             assert(result.shipment == "demo/T1" and result.status == "delivered")
             assert(#ctx.writes == 1 and ctx.writes[1].collection == "shipments" and ctx.writes[1].id == "demo/T1")
             local entry = ctx.writes[1].update["$push"].timeline["$each"][1]
-            assert(entry.status == "delivered" and entry.location == "Köln" and entry.event_id == "evt_1")
+            assert(entry.status == "delivered" and entry.location.city == "Köln" and entry.event_id == "evt_1")
             assert(ctx.writes[1].update["$max"].latest.at == entry.at)
         end,
     },

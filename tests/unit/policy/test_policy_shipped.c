@@ -1,16 +1,18 @@
 /* The scripts of the repository, as ingest and worker run them. */
 #include "../check.h"
 
+#include <glob.h>
 #include <stdio.h>
 
 #include "base/crypto.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "harness.h"
 
 #define BODY                                                                                                           \
     "{\"event_id\":\"evt_1\",\"type\":\"parcel.in_transit\",\"occurred_at\":\"2026-01-31T12:00:00Z\","                 \
-    "\"data\":{\"tracking_number\":\"TN1\",\"location\":\"K\xc3\xb6ln\"}}"
+    "\"data\":{\"tracking_number\":\"TN1\",\"location\":{\"city\":\"K\xc3\xb6ln\",\"lat\":50.9}}}"
 
 struct fixture {
     struct policy *ingest, *worker;
@@ -389,24 +391,24 @@ static void bad_secrets_do_not_load(void **state)
 /* validate.lua */
 
 /* Signs the body for the demo source and asks, age_s after it was signed. */
-static void ask_signed_before(struct fixture *f, const char *body, int64_t age_s, struct validation *out)
+static void ask_signed_slice(struct fixture *f, struct slice body, int64_t age_s, struct validation *out)
 {
     struct buf key = {0}, base64 = {0};
     assert_true(crypto_base64_decode(slice_of("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"), true, &key));
-    struct slice parts[] = {SLICE_LITERAL("msg_1.1614265330."), slice_of(body)};
+    struct slice parts[] = {SLICE_LITERAL("msg_1.1614265330."), body};
     unsigned char mac[CRYPTO_SHA256_BYTES];
     crypto_hmac_sha256(buf_slice(&key), parts, 2, mac);
     buf_add_text(&base64, "v1,");
     crypto_base64_encode((struct slice){(char *)mac, sizeof mac}, &base64);
     struct header headers[] = {{"webhook-id", "msg_1"}, TS_1, SIG(base64.data), {0}};
-    harness_ask(f->ingest, "demo", slice_of(body), headers, (TS1_S + age_s) * INT64_C(1000), f->arena, out);
+    harness_ask(f->ingest, "demo", body, headers, (TS1_S + age_s) * INT64_C(1000), f->arena, out);
     buf_free(&key);
     buf_free(&base64);
 }
 
 static void ask_signed(struct fixture *f, const char *body, struct validation *out)
 {
-    ask_signed_before(f, body, 0, out);
+    ask_signed_slice(f, slice_of(body), 0, out);
 }
 
 static void strangers_get_one_answer(void **state)
@@ -446,9 +448,9 @@ static void a_stale_event_is_told_so(void **state)
 {
     struct fixture *f = *state;
     struct validation out;
-    ask_signed_before(f, BODY, 300, &out);
+    ask_signed_slice(f, slice_of(BODY), 300, &out);
     assert_int_equal(out.kind, VALIDATION_ACCEPT);
-    ask_signed_before(f, BODY, 301, &out);
+    ask_signed_slice(f, slice_of(BODY), 301, &out);
     assert_int_equal(out.kind, VALIDATION_REJECT);
     assert_int_equal(out.status, 401);
     assert_true(slice_is(out.code, "stale_timestamp"));
@@ -514,7 +516,7 @@ static void processing_writes_the_shipment(void **state)
     struct slice expected = arena_printf(
         f->arena,
         "{\"$max\":{\"latest\":{\"at\":%s,\"event_id\":\"evt_1\",\"status\":\"in_transit\"}},"
-        "\"$push\":{\"timeline\":{\"$each\":[{\"at\":%s,\"event_id\":\"evt_1\",\"location\":\"K\xc3\xb6ln\","
+        "\"$push\":{\"timeline\":{\"$each\":[{\"at\":%s,\"event_id\":\"evt_1\",\"location\":{\"city\":\"K\xc3\xb6ln\"},"
         "\"status\":\"in_transit\"}],\"$sort\":{\"at\":1,\"event_id\":1}}},"
         "\"$setOnInsert\":{\"source\":\"demo\",\"tracking_number\":\"TN1\"}}",
         at, at);
@@ -531,6 +533,100 @@ static struct outcome run(struct fixture *f, const char *type, const char *data,
     event.replay = slice_of(replay);
     harness_run(f->worker, &event, failures, f->arena, &out);
     return out;
+}
+
+/* Each event of tests/data is accepted, and processed, as it stands. */
+
+static void check_event(struct fixture *f, const char *file, const char *body)
+{
+    struct validation in;
+    ask_signed(f, body, &in);
+    if (in.kind != VALIDATION_ACCEPT)
+        fail_msg("%s: %s\n%.*s: %.*s %.*s", file, body, SLICE_ARG(in.code), SLICE_ARG(in.field), SLICE_ARG(in.detail));
+    struct event event = harness_event(body);
+    event.event_id = in.event_id;
+    event.type = in.type;
+    event.occurred_at = in.occurred_at;
+    struct outcome out;
+    harness_run(f->worker, &event, 0, f->arena, &out);
+    if (out.kind != OUTCOME_SUCCESS || out.n_writes != 1)
+        fail_msg("%s: %s\n%.*s", file, body, SLICE_ARG(out.message));
+    struct error err;
+    assert_true(json_check(out.writes[0].update, &err));
+}
+
+static int check_events(struct fixture *f, const char *file)
+{
+    FILE *in = fopen(file, "rb");
+    assert_non_null(in);
+    char *line = NULL;
+    size_t size = 0;
+    ssize_t len;
+    int n = 0;
+    for (; (len = getline(&line, &size, in)) > 0; n++) {
+        line[len - 1] = '\0';
+        check_event(f, file, line);
+        arena_reset(f->arena);
+    }
+    free(line);
+    fclose(in);
+    return n;
+}
+
+static void real_events_go_through(void **state)
+{
+    glob_t files;
+    assert_int_equal(glob(TEST_DATA "/parcels/*.jsonl", 0, NULL, &files), 0);
+    int n = check_events(*state, TEST_DATA "/limits.jsonl");
+    for (size_t i = 0; i < files.gl_pathc; i++)
+        n += check_events(*state, files.gl_pathv[i]);
+    globfree(&files);
+    assert_in_range(n, 40, 100000);
+}
+
+/* The text behind "name": in a line of the manifest, up to its closing quote; "" when it is not there. */
+static const char *member(struct arena *arena, const char *line, const char *name)
+{
+    struct slice key = arena_printf(arena, "\"%s\": \"", name);
+    const char *at = strstr(line, key.base);
+    if (at == NULL)
+        return "";
+    at += key.len;
+    return arena_copy(arena, at, strcspn(at, "\"")).base;
+}
+
+static void check_refused(struct fixture *f, const char *line)
+{
+    const char *file = member(f->arena, line, "file"), *status = strstr(line, "\"status\": ");
+    struct slice path = arena_printf(f->arena, TEST_DATA "/bad/%s", file);
+    FILE *in = fopen(path.base, "rb");
+    assert_non_null(in);
+    static char body[2 * 1024 * 1024];
+    size_t len = fread(body, 1, sizeof body, in);
+    fclose(in);
+    struct validation out;
+    ask_signed_slice(f, (struct slice){body, len}, 0, &out);
+    if (out.kind != VALIDATION_REJECT || status == NULL || out.status != atoi(status + strlen("\"status\": ")) ||
+        !slice_is(out.code, member(f->arena, line, "code")) || !slice_is(out.field, member(f->arena, line, "field")))
+        fail_msg("%s gave kind %d %d %.*s %.*s: %.*s", line, out.kind, out.status, SLICE_ARG(out.code),
+                 SLICE_ARG(out.field), SLICE_ARG(out.detail));
+}
+
+static void bad_events_are_refused(void **state)
+{
+    struct fixture *f = *state;
+    FILE *in = fopen(TEST_DATA "/bad/manifest.jsonl", "rb");
+    assert_non_null(in);
+    char *line = NULL;
+    size_t size = 0;
+    int n = 0;
+    for (; getline(&line, &size, in) > 0; n++) {
+        check_refused(f, line);
+        arena_reset(f->arena);
+    }
+    free(line);
+    fclose(in);
+    assert_in_range(n, 20, 100000);
 }
 
 static void an_unknown_type_is_kept_under_its_own_name(void **state)
@@ -618,6 +714,8 @@ int main(void)
         TEST(a_stale_event_is_told_so),
         TEST(fields_are_required),
         TEST(processing_writes_the_shipment),
+        TEST(real_events_go_through),
+        TEST(bad_events_are_refused),
         TEST(an_unknown_type_is_kept_under_its_own_name),
         TEST(failures_come_to_order),
         TEST(the_shipped_policy_follows_the_settings),
