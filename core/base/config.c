@@ -95,8 +95,9 @@ static const struct setting settings[] = {
 #define N_SETTINGS (sizeof settings / sizeof *settings)
 
 /* Variables with our prefix that belong to the project's tools, not to an executable. */
-static const char *const tool_variables[] = {"WAYBILL_RUN_DIR", "WAYBILL_BIN_DIR", "WAYBILL_DEVSTORE",
-                                             "WAYBILL_WORKER_ADMIN_LISTEN"};
+static const char *const tool_variables[] = {
+    "WAYBILL_RUN_DIR", "WAYBILL_BIN_DIR", "WAYBILL_DEVSTORE",    "WAYBILL_WORKER_ADMIN_LISTEN",
+    "WAYBILL_BIND",    "WAYBILL_PORT",    "WAYBILL_SCRIPTS_DIR", "WAYBILL_SECRETS_DIR"};
 static const char test_prefix[] = "WAYBILL_TEST_";
 static const char secret_prefix[] = "WAYBILL_SECRET_";
 
@@ -390,7 +391,10 @@ static enum config_result read_flags(struct config *config, enum config_user use
         } else if (user == CONFIG_CTL) {
             argv[kept++] = argv[i];
         } else if (strcmp(arg, "--help") == 0 || strcmp(arg, "-h") == 0) {
-            printf("Usage: %s [--SETTING VALUE …]\n\n", user == CONFIG_INGEST ? "waybill-ingest" : "waybill-worker");
+            printf("Usage: %s [--SETTING VALUE …] [--check-live | --check-ready]\n\n"
+                   "--check-live and --check-ready ask the one that runs already, on its admin listener, and end with "
+                   "0 or 1.\n\n",
+                   user == CONFIG_INGEST ? "waybill-ingest" : "waybill-worker");
             config_print_help(stdout, user);
             return CONFIG_EXIT_OK;
         } else if (strcmp(arg, "--version") == 0) {

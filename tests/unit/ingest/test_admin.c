@@ -4,11 +4,15 @@
 #include <stdio.h>
 
 #include <arpa/inet.h>
+#include <poll.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "admin/admin.h"
+#include "admin/probe.h"
 #include "base/address.h"
+#include "base/clock.h"
 
 struct fake {
     bool is_ready, may_reload;
@@ -158,6 +162,94 @@ static void a_port_in_use_is_said(void **state)
     assert_non_null(strstr(err.text, "nonsense"));
 }
 
+static void a_probe_hears_how_the_service_is(void **state)
+{
+    struct fixture *f = *state;
+    struct error err = {""};
+    assert_true(probe_ask(admin_address(f->admin), "/readyz", 2000, &err));
+    f->fake.is_ready = false;
+    assert_false(probe_ask(admin_address(f->admin), "/readyz", 2000, &err));
+    assert_string_equal(err.text, "503: queue: fine\n");
+    assert_true(probe_ask(admin_address(f->admin), "/livez", 2000, &err));
+}
+
+static void a_probe_asks_this_machine_for_all_interfaces(void **state)
+{
+    struct fixture *f = *state;
+    struct error err = {""};
+    char listen[32];
+    snprintf(listen, sizeof listen, "0.0.0.0%s", strchr(admin_address(f->admin), ':'));
+    assert_true(probe_ask(listen, "/livez", 2000, &err));
+    assert_true(probe_ask(strchr(listen, ':'), "/livez", 2000, &err));
+}
+
+/* A listener that takes connections, as the kernel does for a service that hangs, and says only what is given. */
+static void assert_probe_fails(const char *says, int64_t timeout_ms, const char *part)
+{
+    struct address address = {.host = "127.0.0.1"};
+    struct error err = {""};
+    char listen[32];
+    uint16_t port;
+    int fd = address_listen(&address, 1, &port, &err);
+    assert_true(fd >= 0);
+    snprintf(listen, sizeof listen, "127.0.0.1:%u", (unsigned)port);
+    pid_t child = fork();
+    if (child == 0) {
+        struct pollfd wait = {.fd = fd, .events = POLLIN};
+        int peer = poll(&wait, 1, 10000) == 1 ? accept(fd, NULL, NULL) : -1;
+        char request[256];
+        bool ok = read(peer, request, sizeof request) > 0 && write(peer, says, strlen(says)) == (ssize_t)strlen(says);
+        if (says[0] == '\0')
+            ok = read(peer, request, 1) == 0; /* until the other side gives up */
+        _exit(ok ? 0 : 1);
+    }
+    mono_time from = clock_mono();
+    assert_false(probe_ask(listen, "/livez", timeout_ms, &err));
+    assert_true(mono_elapsed_ms(from, clock_mono()) < timeout_ms + 2000);
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    close(fd);
+    assert_non_null(strstr(err.text, part));
+}
+
+static void a_probe_is_not_taken_in(void **state)
+{
+    (void)state;
+    assert_probe_fails("", 100, "no answer in time");
+    assert_probe_fails("SSH-2.0-x\r\n", 5000, "no admin listener");
+    assert_probe_fails("HTTP/1.1 2000 OK\r\n\r\n", 5000, "no admin listener");
+    assert_probe_fails("HTTP/1.1 404 Not Found\r\n\r\nnothing\n", 5000, "404: nothing");
+}
+
+static void a_probe_needs_somebody(void **state)
+{
+    struct fixture *f = *state;
+    struct error err = {""};
+    char listen[64];
+    snprintf(listen, sizeof listen, "%s", admin_address(f->admin));
+    admin_stop(f->admin);
+    f->admin = NULL;
+    assert_false(probe_ask(listen, "/livez", 2000, &err));
+    assert_non_null(strstr(err.text, "refused"));
+}
+
+static void the_probe_flags(void **state)
+{
+    (void)state;
+    char name[] = "waybill-ingest", ready[] = "--check-ready", live[] = "--check-live", other[] = "--threads=2";
+    char *argv[] = {name, ready, other, NULL};
+    int argc = 3;
+    assert_string_equal(probe_take_flag(&argc, argv), "/readyz");
+    assert_int_equal(argc, 2);
+    assert_ptr_equal(argv[1], other);
+    assert_null(argv[2]);
+    assert_null(probe_take_flag(&argc, argv));
+    assert_int_equal(argc, 2);
+    argv[1] = live;
+    assert_string_equal(probe_take_flag(&argc, argv), "/livez");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -167,6 +259,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(reload, set_up, tear_down),
         cmocka_unit_test_setup_teardown(anything_else, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_port_in_use_is_said, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_probe_hears_how_the_service_is, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_probe_asks_this_machine_for_all_interfaces, set_up, tear_down),
+        cmocka_unit_test(a_probe_is_not_taken_in),
+        cmocka_unit_test_setup_teardown(a_probe_needs_somebody, set_up, tear_down),
+        cmocka_unit_test(the_probe_flags),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
