@@ -4,7 +4,7 @@
 # `make run`.
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build run demo test chaos model lint fmt clean
+.PHONY: help deps build run demo test chaos model loadtest lint fmt clean
 
 C_FILES = $(shell git ls-files '*.c' '*.h')
 PYTHON = /usr/bin/python3
@@ -55,6 +55,14 @@ chaos: ## break everything for a minute while events flow, then count (SECONDS=,
 model: ## check a model of the delivery protocol (a minute or two)
 	@tools/deps.sh model
 	@exec tests/model/run.sh
+
+# Profiles: loadtest/profiles.toml. WORKERS=3 INGEST_THREADS=2 change the stack; docs/load-testing.md
+PROFILE = smoke
+loadtest: ## attack a stack of its own with vegeta and reconcile (PROFILE=smoke, concurrent-100, sustained, burst, soak)
+	@tools/deps.sh build run test
+	@$(MAKE) --no-print-directory build
+	@exec $(PYTHON) loadtest/run.py --profile $(PROFILE) $(if $(WORKERS),--workers $(WORKERS)) \
+	  $(if $(INGEST_THREADS),--ingest-threads $(INGEST_THREADS))
 
 lint: ## check format, scripts and the floors of the house
 	@tools/deps.sh lint
