@@ -19,3 +19,9 @@ void queue_key_out(uint32_t partition, struct slice topic, struct buf *out)
     buf_printf(out, "waybill:{%u}:out:", partition);
     buf_add_slice(out, topic);
 }
+
+void queue_key_published(uint32_t partition, struct slice event_key, struct buf *out)
+{
+    buf_printf(out, "waybill:{%u}:published:", partition);
+    buf_add_slice(out, event_key);
+}

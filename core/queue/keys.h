@@ -32,4 +32,7 @@ void queue_keys_init(struct queue_keys *keys, uint32_t partition);
 /* Adds "waybill:{N}:out:<topic>". */
 void queue_key_out(uint32_t partition, struct slice topic, struct buf *out);
 
+/* Adds "waybill:{N}:published:<event key>", the marker of an event whose messages were published. */
+void queue_key_published(uint32_t partition, struct slice event_key, struct buf *out);
+
 #endif

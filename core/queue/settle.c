@@ -29,8 +29,10 @@ static void write_publish(struct queue *queue, const struct settlement *settleme
     const struct delivery *delivery = settlement->delivery;
     size_t n = settlement->n_publishes;
     struct buf key = {0};
-    redis_pipeline_script(pipeline, SCRIPT_PUBLISH, 1 + n, 3 + n);
+    redis_pipeline_script(pipeline, SCRIPT_PUBLISH, 2 + n, 3 + n);
     command_part(&pipeline->text, queue->partitions[delivery->partition].keys.of[KEY_EVENTS]);
+    queue_key_published(delivery->partition, delivery->key, &key);
+    command_part(&pipeline->text, buf_slice(&key));
     for (size_t i = 0; i < n; i++) {
         buf_clear(&key);
         queue_key_out(delivery->partition, settlement->publishes[i].topic, &key);

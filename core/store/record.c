@@ -1,8 +1,10 @@
 /* Step 4c: the attempt is recorded and the status set, under the token; claim and decision go. Also giving claims up.
  */
 #include "commit.h"
+
 #include "decision.h"
 #include "document.h"
+#include <stdio.h>
 
 /* The script's result as a document of its own kind; as text when it is not what BSON can say. */
 static void put_result(bson_t *doc, struct slice json)
@@ -142,10 +144,12 @@ static bool add_release(const struct store_claim *claim, const struct delivery *
                         struct bulk *bulk, struct error *err)
 {
     bson_t filter = BSON_INITIALIZER, update = BSON_INITIALIZER, set;
+    char nobody[sizeof(claim->token) + 16]; /* never the same twice: a take-over must not fit a later release */
+    snprintf(nobody, sizeof(nobody), "released/%s", claim->token);
     put_text(&filter, "_id", delivery->key);
     put_text(&filter, "claim.token", slice_of(claim->token));
     put_open(&update, "$set", &set);
-    put_word(&set, "claim.token", "released");
+    put_word(&set, "claim.token", nobody);
     put_time(&set, "claim.at", (wall_time){0});
     put_time(&set, "updated_at", now);
     put_close(&update, &set);

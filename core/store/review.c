@@ -51,6 +51,7 @@ static enum store_result revive_event(struct store_client *client, const bson_t 
     put_word(&part, "reason", "");
     put_word(&part, "resolved_at", "");
     put_word(&part, "requeued_at", "");
+    put_word(&part, "queue_epoch", ""); /* not queued yet: should we be cut off here, the reconciler does it */
     put_close(&update, &part);
     enum store_result result = client_update(client, client->events, &filter, &update, matched, err);
     bson_destroy(&filter);

@@ -350,9 +350,6 @@ static void count_results(struct pipeline *p, const struct delivery *d, size_t n
             metric_observe_us(metrics_of(p)->resolution_seconds, (now_ms - d[i].event.received_at.ms) * 1000);
         if (result == RESULT_LOST)
             log_warn("event was taken over by another worker: our result does not count", LOG_SLICE("key", d[i].key));
-        if (result == RESULT_CONFLICT)
-            log_warn("the same identity came with another body: the first is kept", LOG_SLICE("key", d[i].key),
-                     LOG_SLICE("ingest_id", d[i].event.ingest_id));
     }
 }
 
@@ -444,7 +441,6 @@ void *pipeline_run(void *arg)
     struct pipeline *p = arg;
     struct error err;
     while (!is_stopping(p)) {
-        adopt_policy(p);
         if (breaker_is_open(&p->shared->breaker)) {
             clock_sleep_ms(20);
         } else if ((p->queue_is_open || open_queue(p)) && take(p) && p->batch.n > 0) {
@@ -452,6 +448,7 @@ void *pipeline_run(void *arg)
             p->kept_at = clock_mono();
             metric_add(metrics_of(p)->in_hand, (int64_t)p->batch.n);
             size_t n = p->batch.n;
+            adopt_policy(p); /* after the wait: an event sent after a reload meets the new rules */
             work(p);
             metric_add(metrics_of(p)->in_hand, -(int64_t)n);
         }

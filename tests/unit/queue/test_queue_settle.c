@@ -129,6 +129,23 @@ static void publishes_are_added_once(void **state)
     freeReplyObject(reply);
 }
 
+/* A reconciler can queue an event again whose first entry is still there, or was lost after the commit. */
+static void an_event_publishes_once_whatever_its_entries(void **state)
+{
+    struct queue_batch batch = take_new(1);
+    struct delivery second = batch.deliveries[0];
+    const struct effect_publish publish = {.topic = SLICE_LITERAL("t"), .payload = SLICE_LITERAL("1")};
+    struct settlement settlement = {.delivery = &second, .kind = SETTLE_DROP, .publishes = &publish, .n_publishes = 1};
+    (void)state;
+    second.entry_id = SLICE_LITERAL("1-1"); /* gone */
+    settle(&settlement, 1);
+    assert_int_equal(server_number(&server, "XLEN waybill:{0}:out:t"), 1);
+    settlement.delivery = &batch.deliveries[0];
+    settle(&settlement, 1);
+    assert_int_equal(server_number(&server, "XLEN waybill:{0}:out:t"), 1);
+    assert_int_equal(stream_length(), 0);
+}
+
 static void a_publish_that_cannot_be_added_changes_nothing(void **state)
 {
     struct queue_batch batch = take_new(2);
@@ -269,6 +286,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(more_drops_than_a_script_can_unpack, set_up, tear_down),
         cmocka_unit_test_setup_teardown(lost_deliveries_are_left_alone, set_up, tear_down),
         cmocka_unit_test_setup_teardown(publishes_are_added_once, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_event_publishes_once_whatever_its_entries, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_publish_that_cannot_be_added_changes_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(dead_leaves_one_notice, set_up, tear_down),
         cmocka_unit_test_setup_teardown(notices_go_by_replay_and_by_review, set_up, tear_down),
