@@ -6,6 +6,8 @@
  * From then on the hook fires at each instruction, so that a script which catches the error with pcall gets the next
  * one at once. C functions are not interrupted by hooks: those that could run long are replaced or guarded (globals.c,
  * pattern.c). */
+#include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -13,6 +15,29 @@
 #include "policy/state.h"
 
 #define HOOK_INSTRUCTIONS 10000
+
+/* "process.lua:12: " of the innermost running line of a script, or "". Allocates nothing and never raises, so that it
+ * may be called from within the allocator. */
+static void find_line(lua_State *L, char *out, size_t size)
+{
+    lua_Debug ar;
+    out[0] = '\0';
+    for (int level = 0; lua_getstack(L, level, &ar) == 1; level++) {
+        if (lua_getinfo(L, "Sl", &ar) == 0 || ar.currentline <= 0)
+            continue;
+        snprintf(out, size, "%s:%d: ", ar.short_src, ar.currentline);
+        return;
+    }
+}
+
+/* A memory error brings neither message handler nor position: they are noted where the memory was refused. */
+static void *refuse_memory(struct sandbox *sandbox)
+{
+    struct policy *policy = (struct policy *)(void *)((char *)sandbox - offsetof(struct policy, sandbox));
+    if (policy->L != NULL)
+        find_line(policy->L, sandbox->refused_at, sizeof sandbox->refused_at);
+    return NULL;
+}
 
 static void *limited_alloc(void *arg, void *old, size_t old_size, size_t new_size)
 {
@@ -26,7 +51,7 @@ static void *limited_alloc(void *arg, void *old, size_t old_size, size_t new_siz
     }
     if (new_size > old_size && (new_size - old_size > sandbox->limit_bytes ||
                                 sandbox->used_bytes > sandbox->limit_bytes - (new_size - old_size)))
-        return NULL;
+        return refuse_memory(sandbox);
     void *memory = realloc(old, new_size);
     if (memory == NULL)
         return NULL;
@@ -108,8 +133,11 @@ static int add_traceback(lua_State *L)
     const char *message = lua_tostring(L, 1);
     if (message == NULL && luaL_callmeta(L, 1, "__tostring") && lua_type(L, -1) == LUA_TSTRING)
         message = lua_tostring(L, -1);
-    if (message == NULL)
-        message = lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, 1));
+    if (message == NULL) {
+        char where[sizeof policy_of(L)->sandbox.refused_at];
+        find_line(L, where, sizeof where);
+        message = lua_pushfstring(L, "%serror object is a %s value", where, luaL_typename(L, 1));
+    }
     luaL_traceback(L, L, message, 1);
     return 1;
 }
@@ -184,7 +212,12 @@ enum run_result sandbox_run(struct policy *policy, lua_CFunction body, void *rec
         }
         return RUN_TIME_LIMIT;
     }
-    return status == LUA_ERRMEM || policy->sandbox.memory_over ? RUN_MEMORY_LIMIT : RUN_ERROR;
+    if (status != LUA_ERRMEM && !policy->sandbox.memory_over)
+        return RUN_ERROR;
+    buf_clear(&policy->error_text);
+    buf_printf(&policy->error_text, "%smemory limit of %lld bytes reached", policy->sandbox.refused_at,
+               (long long)policy->options.memory_bytes);
+    return RUN_MEMORY_LIMIT;
 }
 
 int64_t sandbox_remaining_ms(const struct policy *policy)

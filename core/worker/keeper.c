@@ -61,7 +61,6 @@ static bool open_queue(struct keeper *k)
     if (!k->queue_is_open)
         warn_about_durability(k);
     k->queue_is_open = true;
-    backoff_reset(&k->queue_backoff);
     if (renewed)
         atomic_store(&k->shared->reconcile_now, true);
     return true;
@@ -78,6 +77,7 @@ static int64_t promote(struct keeper *k)
             queue_failed(k, &err);
             return TURN_MS;
         }
+        backoff_reset(&k->queue_backoff);
         metric_add(k->shared->metrics.promoted, (int64_t)moved);
     } while (moved > 0 && next_ms == 0 && !atomic_load(&k->shared->stopping));
     return next_ms < 0 || next_ms > TURN_MS ? TURN_MS : next_ms < 1 ? 1 : next_ms;
@@ -137,7 +137,7 @@ static void reconcile(struct keeper *k)
     struct requeueing job = {.keeper = k};
     struct error err;
     size_t found = 0;
-    k->reconcile_at = in_ms(RECONCILE_MS / 2 + id_random_below(RECONCILE_MS / 2));
+    k->reconcile_at = in_ms(RECONCILE_MS / 2 + id_random_below(RECONCILE_MS / 2)); /* also after a failure: no haste */
     bool asked = atomic_exchange(&k->shared->reconcile_now, false);
     if (!open_queue(k)) /* for the epochs of now */
         return;
@@ -152,13 +152,12 @@ static void reconcile(struct keeper *k)
                                    .arg = &job};
     if (store_reconcile(k->store, &what, &found, &err) != STORE_OK) {
         store_failed(k, &err);
-        atomic_store(&k->shared->reconcile_now, true);
         return;
     }
     if (found > 0)
         log_warn("queued again from the store", LOG_I("events", found), LOG_I("after_new_epoch", asked));
     metric_add(k->shared->metrics.reconciled, (int64_t)found);
-    if (found == RECONCILE_MAX || job.failed)
+    if (found == RECONCILE_MAX && !job.failed)
         atomic_store(&k->shared->reconcile_now, true);
 }
 

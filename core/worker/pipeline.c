@@ -57,23 +57,24 @@ static bool open_queue(struct pipeline *p)
         queue_failed(p, result, &err);
         return false;
     }
-    backoff_reset(&p->queue_backoff);
     set_queue_up(p, true);
     if (renewed)
         atomic_store(&p->shared->reconcile_now, true);
     return true;
 }
 
-/* A sign of life for what is in hand, when a third of the lease has passed since the last. */
+/* A sign of life for what is in hand, when a third of the lease has passed since the last (a twelfth after one that
+ * failed: it connects again by itself, and while the store is away nothing else does). If Redis is away for so long
+ * that the lease runs out, that is safe too. */
 static void keep_lease(struct pipeline *p)
 {
     mono_time now = clock_mono();
-    if (!p->queue_is_open || mono_elapsed_ms(p->kept_at, now) < p->shared->config->lease_ms / 3)
+    int64_t lease_ms = p->shared->config->lease_ms;
+    if (mono_elapsed_ms(p->kept_at, now) < (p->queue_is_open ? lease_ms / 3 : lease_ms / 12))
         return;
     struct error err;
-    p->kept_at = now;
-    if (queue_keep(p->queue, p->batch.deliveries, p->batch.n, &err) != QUEUE_OK)
-        set_queue_up(p, false); /* settling connects again; until then the lease may run out, which is safe */
+    set_queue_up(p, queue_keep(p->queue, p->batch.deliveries, p->batch.n, &err) == QUEUE_OK);
+    p->kept_at = clock_mono();
 }
 
 /* --- take -------------------------------------------------------------------------------------------------------- */
@@ -118,8 +119,10 @@ static bool take(struct pipeline *p)
         result = reclaim(p, &err);
     if (result == QUEUE_OK && p->batch.n == 0)
         result = queue_take(p->queue, p->batch_size, TAKE_WAIT_MS, &p->batch, &err);
-    if (result == QUEUE_OK)
+    if (result == QUEUE_OK) {
+        backoff_reset(&p->queue_backoff);
         return true;
+    }
     queue_failed(p, result, &err);
     return false;
 }
@@ -146,6 +149,7 @@ static void store_failed(struct pipeline *p, const struct error *err)
 {
     uint64_t skipped;
     metric_add(metrics_of(p)->store_errors, 1);
+    metric_set(metrics_of(p)->store_up, 0);
     breaker_trip(&p->shared->breaker);
     if (log_gate_open(&p->store_gate, LOG_EVERY_MS, &skipped))
         log_warn("the store is not available: holding what was taken", LOG_S("error", err->text),
@@ -353,26 +357,50 @@ static void count_results(struct pipeline *p, const struct delivery *d, size_t n
     }
 }
 
-/* The results are in the store already: when Redis is away for longer than a stop can wait, redelivery settles them. */
+/* Tries until Redis has taken or refused them; what it refuses is told in err. QUEUE_UNAVAILABLE: a stop came while it
+ * was away. */
+static enum queue_result try_settling(struct pipeline *p, const struct settlement *settlements, size_t n,
+                                      struct error *err)
+{
+    mono_time give_up = mono_after_ms(clock_mono(), GIVE_UP_MS);
+    for (;;) {
+        if (p->queue_is_open || open_queue(p)) {
+            enum queue_result result = queue_settle(p->queue, settlements, n, err);
+            if (result == QUEUE_OK)
+                backoff_reset(&p->queue_backoff);
+            else
+                queue_failed(p, result, err);
+            if (result != QUEUE_UNAVAILABLE)
+                return result;
+        }
+        if (is_stopping(p) && mono_is_past(give_up, clock_mono()))
+            return QUEUE_UNAVAILABLE;
+    }
+}
+
+/* The results are in the store already: what cannot be settled now stays pending, and its redelivery settles it. One
+ * that Redis refuses (its topic's key is no stream, say) must not hold up the others: halves find it. */
+static void settle_all(struct pipeline *p, const struct settlement *settlements, size_t n)
+{
+    struct error err;
+    enum queue_result result = try_settling(p, settlements, n, &err);
+    if (result == QUEUE_UNAVAILABLE) {
+        log_warn("stopping while Redis is away: settled by the next worker", LOG_I("events", n));
+    } else if (result == QUEUE_REFUSED && n > 1) {
+        settle_all(p, settlements, n / 2);
+        settle_all(p, settlements + n / 2, n - n / 2);
+    } else if (result == QUEUE_REFUSED) {
+        log_error("Redis refuses to settle an event: tried again after the lease",
+                  LOG_SLICE("key", settlements[0].delivery->key), LOG_S("error", err.text));
+    }
+}
+
 static void settle(struct pipeline *p, struct delivery *d, size_t n)
 {
     struct settlement *settlements = arena_alloc(p->working, n * sizeof *settlements);
-    mono_time give_up = mono_after_ms(clock_mono(), GIVE_UP_MS);
     for (size_t i = 0; i < n; i++)
         settlements[i] = settlement_of(&d[i]);
-    for (;;) {
-        struct error err;
-        if (p->queue_is_open || open_queue(p)) {
-            enum queue_result result = queue_settle(p->queue, settlements, n, &err);
-            if (result == QUEUE_OK)
-                break;
-            queue_failed(p, result, &err);
-        }
-        if (is_stopping(p) && mono_is_past(give_up, clock_mono())) {
-            log_warn("stopping while Redis is away: settled by the next worker", LOG_I("events", n));
-            return;
-        }
-    }
+    settle_all(p, settlements, n);
     count_results(p, d, n);
 }
 
@@ -400,7 +428,7 @@ static void hand_back(struct pipeline *p, const struct store_claim *claim, size_
     /* Both are kindnesses to the next owner, who finds out by himself when they fail. */
     if (!breaker_is_open(&p->shared->breaker) && store_release(p->store, claim, d, n - from, &err) != STORE_OK)
         log_debug("claims were not released", LOG_S("error", err.text));
-    if (!p->queue_is_open || queue_hand_back(p->queue, d, n - from, &err) != QUEUE_OK)
+    if (queue_hand_back(p->queue, d, n - from, &err) != QUEUE_OK)
         log_debug("entries were not handed back: they are reclaimed after the lease");
     metric_add(metrics_of(p)->results[RESULT_HANDED_BACK], (int64_t)(n - from));
 }
@@ -444,7 +472,6 @@ void *pipeline_run(void *arg)
         if (breaker_is_open(&p->shared->breaker)) {
             clock_sleep_ms(20);
         } else if ((p->queue_is_open || open_queue(p)) && take(p) && p->batch.n > 0) {
-            backoff_reset(&p->queue_backoff);
             p->kept_at = clock_mono();
             metric_add(metrics_of(p)->in_hand, (int64_t)p->batch.n);
             size_t n = p->batch.n;
@@ -491,7 +518,8 @@ bool pipeline_init(struct pipeline *p, struct worker_shared *shared, size_t inde
                                     .partitions = (uint32_t)shared->config->partitions};
     p->queue = queue_new(&options, err);
     p->store = p->queue == NULL ? NULL : worker_store_client(shared, err);
-    return p->store != NULL;
+    p->http = p->store == NULL ? NULL : http_client_new(err);
+    return p->http != NULL;
 }
 
 void pipeline_free(struct pipeline *p)
@@ -500,6 +528,7 @@ void pipeline_free(struct pipeline *p)
     policy_free(atomic_exchange(&p->next_policy, NULL));
     queue_free(p->queue);
     store_client_free(p->store);
+    http_client_free(p->http);
     arena_free(p->taken);
     arena_free(p->working);
 }

@@ -8,6 +8,7 @@
 #include "base/backoff.h"
 #include "base/config.h"
 #include "base/log.h"
+#include "policy/http_client.h"
 #include "policy/policy.h"
 #include "queue/queue.h"
 #include "store/store.h"
@@ -35,8 +36,9 @@ struct pipeline {
     struct policy *policy;
     struct queue *queue;
     struct store_client *store;
-    struct arena *taken;   /* a batch's deliveries and bodies */
-    struct arena *working; /* what its scripts said */
+    struct http_client *http; /* for scripts */
+    struct arena *taken;      /* a batch's deliveries and bodies */
+    struct arena *working;    /* what its scripts said */
     struct queue_batch batch;
     size_t batch_size; /* adapts to how long handlers take */
     mono_time kept_at; /* the last sign of life for the batch in hand */

@@ -50,6 +50,7 @@ static struct policy *build_policy(struct service *s, struct pipeline *pipeline,
         .simulate = config->simulate,
         .schedule = {config->retry_base_ms, config->retry_factor, config->retry_cap_ms, config->retry_attempts},
         .host = {pipeline, host_find},
+        .http = {pipeline->http, http_client_perform},
         .metrics = s->registry,
     };
     return policy_new(scripts, &options, err);
@@ -276,15 +277,15 @@ struct service *service_start(const struct config *config, struct metrics *metri
     return s;
 }
 
-static bool join_until(pthread_t thread, wall_time deadline)
+static bool join_until(pthread_t thread, mono_time deadline)
 {
-    struct timespec at = {.tv_sec = deadline.ms / 1000, .tv_nsec = (deadline.ms % 1000) * 1000000};
-    return pthread_timedjoin_np(thread, NULL, &at) == 0;
+    struct timespec at = {.tv_sec = deadline.us / 1000000, .tv_nsec = (deadline.us % 1000000) * 1000};
+    return pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, &at) == 0;
 }
 
 bool service_stop(struct service *s)
 {
-    wall_time deadline = {clock_wall().ms + s->shared.config->drain_ms};
+    mono_time deadline = mono_after_ms(clock_mono(), s->shared.config->drain_ms);
     log_info("draining: what is in flight is finished, the rest handed back");
     atomic_store(&s->shared.stopping, true);
     for (size_t i = 0; i <= s->n_pipelines; i++) {
