@@ -5,6 +5,7 @@
 
 #include "base/id.h"
 #include "worker/run.h"
+#include "worker/settlement.h"
 
 #define TAKE_WAIT_MS  200    /* how long a stop may go unnoticed while there is nothing to do */
 #define RUN_BUDGET_US 250000 /* handlers of one batch run so long before what is done gets committed */
@@ -260,95 +261,11 @@ static size_t run(struct pipeline *p, size_t from, size_t n)
 
 /* --- settle ------------------------------------------------------------------------------------------------------ */
 
-static struct settlement settle_committed(const struct delivery *d)
-{
-    struct settlement s = {.delivery = d};
-    if (d->lost || !d->committed)
-        return s; /* SETTLE_LEAVE: it is somebody else's now */
-    switch (d->decision) {
-    case DECISION_SUCCEED:
-        s.kind = SETTLE_DROP;
-        s.publishes = d->outcome.publishes;
-        s.n_publishes = d->outcome.n_publishes;
-        break;
-    case DECISION_RETRY:
-    case DECISION_SNOOZE:
-        s.kind = SETTLE_RETRY;
-        s.delay_ms = d->retry.delay_ms;
-        s.next_attempt = d->attempt + 1;
-        break;
-    case DECISION_DEAD:
-        s.kind = SETTLE_DEAD;
-        s.reason = d->retry.reason;
-        break;
-    case DECISION_NONE:
-        break;
-    }
-    return s;
-}
-
-static struct settlement settlement_of(const struct delivery *d)
-{
-    struct settlement s = {.delivery = d};
-    if (d->malformed.len > 0)
-        return (struct settlement){.delivery = d, .kind = SETTLE_DEAD, .reason = SLICE_LITERAL("malformed")};
-    switch (d->claim) {
-    case CLAIM_WON:
-    case CLAIM_DECIDED:
-        return settle_committed(d);
-    case CLAIM_DUPLICATE:
-    case CLAIM_CONFLICT:
-        s.kind = SETTLE_DROP;
-        return s;
-    case CLAIM_FINISHED:
-        s.kind = d->finished_dead ? SETTLE_DEAD : SETTLE_DROP;
-        s.reason = d->retry.reason.len > 0 ? d->retry.reason : SLICE_LITERAL("dead");
-        s.publishes = d->outcome.publishes;
-        s.n_publishes = d->outcome.n_publishes;
-        return s;
-    case CLAIM_WAITING:
-        s.kind = SETTLE_RETRY;
-        s.delay_ms = d->wait_ms;
-        s.next_attempt = d->next_attempt;
-        return s;
-    case CLAIM_HELD:
-    case CLAIM_NONE:
-        return s;
-    }
-    return s;
-}
-
-static enum delivery_result result_of(const struct delivery *d)
-{
-    switch (d->claim) {
-    case CLAIM_DUPLICATE:
-        return RESULT_DUPLICATE;
-    case CLAIM_CONFLICT:
-        return RESULT_CONFLICT;
-    case CLAIM_FINISHED:
-    case CLAIM_WAITING:
-        return RESULT_RESETTLED;
-    case CLAIM_HELD:
-        return RESULT_HELD;
-    case CLAIM_NONE:
-        return RESULT_DEAD; /* malformed */
-    case CLAIM_WON:
-    case CLAIM_DECIDED:
-        break;
-    }
-    if (d->lost || !d->committed)
-        return RESULT_LOST;
-    return d->decision == DECISION_SUCCEED  ? RESULT_SUCCEEDED
-           : d->decision == DECISION_RETRY  ? RESULT_RETRY
-           : d->decision == DECISION_SNOOZE ? RESULT_SNOOZED
-                                            : RESULT_DEAD;
-}
-
 static void count_results(struct pipeline *p, const struct delivery *d, size_t n)
 {
     int64_t now_ms = clock_wall().ms;
     for (size_t i = 0; i < n; i++) {
-        enum delivery_result result = result_of(&d[i]);
+        enum delivery_result result = settlement_result(&d[i]);
         count(p, result);
         if (result == RESULT_SUCCEEDED || result == RESULT_DEAD)
             metric_observe_us(metrics_of(p)->resolution_seconds, (now_ms - d[i].event.received_at.ms) * 1000);
