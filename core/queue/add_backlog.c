@@ -1,5 +1,6 @@
 #include "queue/adder.h"
 #include "queue/command.h"
+#include "queue/durability.h"
 #include "queue/reply_error.h"
 
 #define MEASURE_MS       1000
@@ -35,6 +36,22 @@ void controls_reset(struct queue_adder *adder)
     adder->measure_at = adder->probe_at = (mono_time){0};
 }
 
+/* ---- durability: whoever acknowledges says so when the server's settings could lose it ---- */
+
+static void on_settings(redisAsyncContext *redis, void *reply_arg, void *arg)
+{
+    struct queue_adder *adder = redis->data;
+    char warning[sizeof(adder->durability)];
+    (void)arg;
+    if (reply_arg == NULL || adder->redis != redis)
+        return;
+    control_answered(adder);
+    durability_judge(reply_arg, warning, sizeof(warning));
+    if (warning[0] != '\0' && strcmp(warning, adder->durability) != 0)
+        log_warn("Redis' settings do not keep the promises", LOG_S("problem", warning));
+    memcpy(adder->durability, warning, sizeof(warning));
+}
+
 /* ---- the probe: does the server take writes? ---- */
 
 /* SETRANGE of nothing at offset 0 of a key that never exists writes nothing and makes no key, but the server checks as
@@ -54,6 +71,8 @@ static void probe_done(struct queue_adder *adder)
     else
         log_info("connected to Redis", LOG_S("host", adder->url.host), LOG_S("socket", adder->url.unix_path),
                  LOG_I("port", adder->url.port));
+    if (adder->state == LINK_GREETING)
+        control_send(adder, on_settings, NULL, durability_command, DURABILITY_PARTS);
     adder->state = LINK_READY;
     backoff_reset(&adder->redial);
 }

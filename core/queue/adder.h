@@ -60,6 +60,7 @@ struct queue_adder {
     struct lookup *lookup; /* while RESOLVING */
     void *lookup_watch;
     struct log_gate gate;
+    char durability[512]; /* the last warning about the server's settings */
 
     /* events, in the order of sending (add.c). Positions count from 0 for ever; head <= answered <= tail. */
     struct pending *ring;
