@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from loadtest import figures, report  # noqa: E402
+from loadtest import figures, page, report  # noqa: E402
 from loadtest.attack import AttackError, Phase, find_vegeta, vegeta_version, write_reports  # noqa: E402
 from loadtest.gateway import GatewayError, LocalGateway, Queue, RemoteGateway, from_environment, wait_drained  # noqa: E402
 from loadtest.meter import Meter, load_average, machine  # noqa: E402
@@ -106,14 +106,16 @@ class Run:
                 ledger.reconcile(self.gateway.database)
 
     def _attack(self):
-        began = time.monotonic()
         for index, settings in enumerate(self.profile["phases"]):
             phase = Phase(settings, self.profile, f"{self.seed}p{index}", int(self.began), self._scratch)
             say(f"attack: {report.describe_phase(settings)}")
             self.raws.append(phase.run(self._vegeta, self.gateway, self.meter.watch))
             self.phases.append(phase)
-        self.attack_s = time.monotonic() - began
-        self.attack_ended = time.monotonic()
+        results = [result for phase in self.phases for result in phase.results]
+        if not results:
+            raise AttackError("vegeta sent nothing")
+        self.attack_ended = max(result.at + result.latency for result in results)
+        self.attack_s = self.attack_ended - min(result.at for result in results)
 
     def _drain(self, ledgers):
         database = self.gateway.database
@@ -125,7 +127,7 @@ class Run:
             return database is None or all(ledger.is_resolved(database) for ledger in ledgers)
 
         self.drained = wait_drained(self.gateway, is_resolved, self.profile["drain_s"], say)
-        self.drain_s = time.monotonic() - self.attack_ended
+        self.drain_s = max(0.0, time.time() - self.attack_ended)
 
     def latencies(self):
         """Seconds of all acknowledged submissions."""
@@ -165,6 +167,7 @@ def write_results(run, summary, folder, vegeta):
     write_reports(vegeta, run.raws, folder)
     (folder / "summary.json").write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (folder / "report.md").write_text(report.markdown(summary), encoding="utf-8")
+    (folder / "report.html").write_text(page.html(summary), encoding="utf-8")
 
 
 def load_test(options):
