@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import unittest
 import uuid
 from urllib.parse import urlsplit, urlunsplit
 
@@ -73,6 +74,7 @@ class Store:
             self._process = _DevStore(name, folder, self.port)
             self.url = f"mongodb://127.0.0.1:{self.port}/{self.database_name}"
         self._client = None
+        self._failing = False
 
     # life cycle
 
@@ -92,8 +94,10 @@ class Store:
         return self
 
     def stop(self):
-        """Ends the development store; of a server of somebody else's, drops the database."""
+        """Ends the development store; at a server of somebody else's, drops the database and ends fail()."""
         if self.is_external:
+            if self._failing:
+                self.heal()
             self.client.drop_database(self.database_name)
         if self._client:
             self._client.close()
@@ -152,7 +156,10 @@ class Store:
 
     def fail(self, commands=("insert", "update", "findAndModify", "delete"), mode="alwaysOn", error_code=None,
              close_connection=False, block_ms=None):
-        """The given commands fail from now on; mode may be {"times": n}. Leave "find" out when the test itself reads."""
+        """The given commands fail from now on; mode may be {"times": n}. Leave "find" out when the test itself reads.
+
+        Skips the test at a server that does not allow it (mongod without --setParameter enableTestCommands=1).
+        """
         data = {"failCommands": list(commands)}
         if error_code is not None:
             data["errorCode"] = error_code
@@ -160,11 +167,18 @@ class Store:
             data["closeConnection"] = True
         if block_ms is not None:
             data |= {"blockConnection": True, "blockTimeMS": block_ms}
-        self.client.admin.command({"configureFailPoint": "failCommand", "mode": mode, "data": data})
+        try:
+            self.client.admin.command({"configureFailPoint": "failCommand", "mode": mode, "data": data})
+        except pymongo.errors.OperationFailure as error:
+            if error.code == 59:  # CommandNotFound
+                raise unittest.SkipTest("the store does not allow failCommand") from None
+            raise
+        self._failing = True
 
     def heal(self):
         """Ends what fail() began."""
         self.client.admin.command({"configureFailPoint": "failCommand", "mode": "off"})
+        self._failing = False
 
 
 class _DevStore(Process):

@@ -77,7 +77,7 @@ class Stack:
             ends.callback(self.redis.stop)
             ends.callback(self.store.stop)
             for service in (self.ingest, *self.workers):
-                ends.callback(service.stop)
+                ends.callback(_stop_cleanly, service)
 
     def __enter__(self):
         try:
@@ -126,3 +126,10 @@ class Stack:
         parts = [f"--- {process.name} (pid {process.pid}, exit code {process.exit_code})\n{process.log_tail(lines)}"
                  for process in self.processes()]
         return "\n".join(parts)
+
+
+def _stop_cleanly(service):
+    """A service that still runs ends with 0."""
+    if service.alive:
+        code = service.stop()
+        assert code == 0, f"{service.name} ended with {code}:\n{service.log_tail()}"

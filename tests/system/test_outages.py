@@ -7,6 +7,7 @@ import pytest
 
 from lib import identity, make_event, wait_for
 from lib.outcomes import attempts, check_succeeded_once, timeline_of, wait_succeeded
+from lib.traffic import traffic
 
 
 def send_timed(stack, event=None):
@@ -77,6 +78,49 @@ def test_redis_paused_while_the_worker_works(make_stack):
     wait_for(lambda: stack.worker.admin("/readyz").status_code == 503, 10)
     stack.redis.resume()
     check_unharmed(stack, events)
+
+
+def test_event_whose_answer_was_lost_counts_once(make_stack):
+    """503 says nothing about whether Redis took the event: the sender repeats it, and there is one outcome."""
+    stack = make_stack({"WAYBILL_QUEUE_TIMEOUT_MS": 300})
+    event = make_event()
+    stack.redis.pause()
+    check_503(stack.send(event))
+    stack.redis.resume()
+    wait_for(lambda: stack.send(event).status_code == 202, 10)
+    check_unharmed(stack, [event])
+    wait_for(lambda: stack.redis.stream_length() == 0, 10)
+    check_succeeded_once(stack, event)
+    assert stack.store.event(identity(event))["conflicts"] == 0
+
+
+@pytest.mark.slow
+def test_redis_stalls_again_and_again_under_traffic(make_stack):
+    stack = make_stack({"WAYBILL_QUEUE_TIMEOUT_MS": 200}, workers=2)
+    with traffic(stack) as flow:
+        for _ in range(5):
+            flow.wait_accepted(40)
+            stack.redis.pause()
+            refused = flow.statuses[503]
+            wait_for(lambda: flow.statuses[503] > refused, 5, "503 while Redis stands still")
+            stack.redis.resume()
+        flow.wait_accepted(40)
+    assert set(flow.statuses) == {202, 503}, flow.statuses
+    flow.check_all_succeeded()
+
+
+@pytest.mark.slow
+def test_store_fails_now_and_then_under_traffic(make_stack):
+    """Lost connections and errors at any step of two workers' claims and commits."""
+    stack = make_stack(workers=2)
+    with traffic(stack, threads=4) as flow:
+        for turn in range(12):
+            fault = FAULTS["connection closed"] if turn % 2 else FAULTS["shutting down"]
+            stack.store.fail([("insert", "update", "find")[turn % 3]], mode={"times": 2}, **fault)
+            flow.wait_accepted(25)
+    stack.store.heal()
+    assert set(flow.statuses) == {202}, flow.statuses
+    flow.check_all_succeeded(60)
 
 
 @pytest.mark.parametrize("fault", ["OOM", "READONLY", "no AOF space"])
