@@ -4,6 +4,7 @@ import collections
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -29,6 +30,8 @@ def find_vegeta():
     found = shutil.which("vegeta")
     if found:
         return found
+    if not (ROOT / "tools/go_tools.sh").exists():
+        raise AttackError("vegeta is not on PATH")
     built = subprocess.run([ROOT / "tools/go_tools.sh"], capture_output=True, text=True, check=False)
     if built.returncode != 0:
         reason = (built.stderr.strip().splitlines() or ["tools/go_tools.sh failed"])[-1]
@@ -40,31 +43,28 @@ def vegeta_version(vegeta):
     """As the program says, or what its Go module was."""
     said = subprocess.run([vegeta, "-version"], capture_output=True, text=True, check=False).stdout
     words = dict(line.split(":", 1) for line in said.splitlines() if ":" in line)
-    version = words.get("Version", "").strip()
-    if not version:
-        for line in (ROOT / "tools/go.mod").read_text().splitlines():
-            if "tsenart/vegeta/v12 v" in line:
-                version = line.split()[1]
+    version, pinned = words.get("Version", "").strip(), ROOT / "tools/go.mod"
+    if not version and pinned.exists():
+        version = re.search(r"tsenart/vegeta/v12 (v\S+)", pinned.read_text(encoding="utf-8"))[1]
     return f"{version} ({words.get('Runtime', '').strip()})"
 
 
 class Phase:
-    """One attack: a rate for a time. After run(): results, generator (its figures)."""
+    """One attack: a rate for a time. After run(): generator (its figures), raw (vegeta's results); after read(): results."""
 
     def __init__(self, settings, profile, seed, began, folder):
         self.settings, self._profile, self._folder = settings, profile, Path(folder)
-        self.plan = Plan(seed, profile["shares"], began)
+        self.plan, self.raw = Plan(seed, profile["shares"], began), self._folder / f"{seed}.bin"
         self.results, self.generator, self.ended_early = [], {}, False
 
     def run(self, vegeta, gateway, on_start=lambda name, pid: None):
-        """Attacks, and returns when every answer is in."""
-        seed = self.plan.seed
-        raw, figures = self._folder / f"{seed}.bin", self._folder / f"{seed}.generator.json"
+        """Attacks, and returns when every answer is in. read() is for later: it takes CPU time from who works on."""
+        figures = self._folder / f"{self.plan.seed}.generator.json"
         generator = subprocess.Popen(self._generator_command(gateway, figures), stdout=subprocess.PIPE,
                                      env={**os.environ, "WAYBILL_SECRET_DEMO": gateway.secret})
         attack = None
         try:
-            attack = subprocess.Popen(self._vegeta_command(vegeta, raw), stdin=generator.stdout)
+            attack = subprocess.Popen(self._vegeta_command(vegeta), stdin=generator.stdout)
             generator.stdout.close()  # vegeta's end alone keeps the pipe open
             on_start("vegeta", attack.pid)
             on_start("targets.py", generator.pid)
@@ -80,23 +80,23 @@ class Phase:
                     child.send_signal(signal.SIGKILL)
                     child.wait()
         self.generator = json.loads(figures.read_text())
-        self._read(vegeta, raw)
-        return raw
 
     def _generator_command(self, gateway, figures):
         return [sys.executable, ROOT / "loadtest/targets.py", "--url", f"{gateway.url}/v1/events/demo",
                 "--seed", self.plan.seed, "--began", str(self.plan.began), "--shares", json.dumps(self._profile["shares"]),
                 "--most", str(self._profile["most_targets"]), "--figures", figures]
 
-    def _vegeta_command(self, vegeta, raw):
+    def _vegeta_command(self, vegeta):
         phase = self.settings
-        return [vegeta, "attack", "-lazy", "-format=json", f"-rate={phase['rate']}", f"-duration={phase['duration_s']}s",
+        name = f"-name={self.plan.seed}"  # vegeta's plot wants a name for each phase
+        return [vegeta, "attack", "-lazy", "-format=json", name, f"-rate={phase['rate']}", f"-duration={phase['duration_s']}s",
                 f"-workers={phase['senders']}", f"-max-workers={phase['most_senders']}",
                 f"-timeout={self._profile['request_timeout_s']}s", "-redirects=-1", "-max-body=0", "-http2=false",
-                f"-output={raw}"]
+                f"-output={self.raw}"]
 
-    def _read(self, vegeta, raw):
-        encode = subprocess.Popen([vegeta, "encode", "-to", "csv", raw], stdout=subprocess.PIPE, text=True)
+    def read(self, vegeta):
+        """Fills in results."""
+        encode = subprocess.Popen([vegeta, "encode", "-to", "csv", self.raw], stdout=subprocess.PIPE, text=True)
         with encode:
             for row in csv.reader(encode.stdout):
                 at, code, latency, error, url = int(row[0]), int(row[1]), int(row[2]), row[5], row[10]

@@ -76,6 +76,14 @@ def _sum_wrong(account, *beginnings):
     return sum(count for what, count in account.wrong_count.items() if what.startswith(beginnings))
 
 
+def drain_rate(account, attack_ended):
+    """Events resolved a second after the attack, while there was a real backlog: until nine tenths of it were gone. None
+    when there was too little to tell."""
+    later = sorted(resolved for _, resolved, _ in account.times if resolved > attack_ended)
+    part = int(len(later) * 0.9)
+    return part / (later[part] - attack_ended) if part >= 1000 else None
+
+
 def curves(phases, account, samples):
     """{"step_s", "start", "accepted", "resolved", "waiting", "busy", "latency"}: values per step from the first request.
 

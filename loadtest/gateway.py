@@ -2,13 +2,10 @@
 
 import os
 import shutil
-import sys
 import tempfile
 import time
 from pathlib import Path
 from urllib.parse import urlsplit
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 class GatewayError(Exception):
@@ -35,7 +32,10 @@ class LocalGateway:
         self.is_local = True
 
     def __enter__(self):
-        self._stack.__enter__()
+        try:
+            self._stack.__enter__()
+        except (AssertionError, OSError) as error:
+            raise GatewayError(f"the stack did not start: {error}") from None
         return self
 
     def __exit__(self, *error):
@@ -120,15 +120,25 @@ class RemoteGateway:
 
 def _database(url):
     import pymongo
+    import pymongo.errors
 
-    client = pymongo.MongoClient(url, serverSelectionTimeoutMS=10000, appname="waybill-loadtest")
-    return client.get_default_database("waybill")
+    try:
+        client = pymongo.MongoClient(url, serverSelectionTimeoutMS=10000, appname="waybill-loadtest")
+        client.admin.command("ping")
+        return client.get_default_database("waybill")
+    except pymongo.errors.PyMongoError as error:
+        raise GatewayError(f"the store that WAYBILL_MONGO_URL names: {error}") from None
 
 
 def _redis(url):
     import redis
 
-    return redis.Redis.from_url(url, socket_timeout=10)
+    try:
+        client = redis.Redis.from_url(url, socket_timeout=10)
+        client.ping()
+        return client
+    except (redis.RedisError, ValueError) as error:
+        raise GatewayError(f"the Redis that WAYBILL_REDIS_URL names: {error}") from None
 
 
 def from_environment(name):
@@ -160,23 +170,17 @@ class Queue:
         return sum(pipe.execute())
 
 
-def wait_drained(gateway, is_resolved, limit_s, say):
-    """Until nothing waits any more; False when that took longer than limit_s. is_resolved() asks the store."""
-    queue = Queue(gateway.redis) if gateway.redis is not None else None
+def wait_drained(gateway, limit_s, say, is_resolved=None):
+    """Until the queue is empty or, with is_resolved, until that says so. False when it took longer than limit_s."""
+    queue = None if is_resolved else Queue(gateway.redis)
     deadline, told = time.monotonic() + limit_s, time.monotonic()
     while time.monotonic() < deadline:
         gateway.check_alive()
         waiting = queue.waiting() if queue else None
-        if not waiting and is_resolved():
+        if (waiting == 0) if queue else is_resolved():
             return True
         if time.monotonic() - told > 10:
             told = time.monotonic()
-            say(f"  still draining: {waiting if queue else 'some'} events wait")
+            say(f"  still draining{f': {waiting} events wait' if queue else ''}")
         time.sleep(0.25 if queue else 1)
     return False
-
-
-def script_path():
-    """Lets `from tests.lib …` work when this runs as a script."""
-    if str(ROOT) not in sys.path:
-        sys.path.insert(0, str(ROOT))

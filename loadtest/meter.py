@@ -2,6 +2,7 @@
 
 import os
 import platform
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -43,14 +44,23 @@ class Meter:
         self._thread.join()
         self._look()
 
+    def cpu(self):
+        """{name: CPU seconds} up to now."""
+        self._look_at_all()
+        with self._lock:
+            return {name: usage["cpu_s"] for name, usage in self.usage.items()}
+
     def _run(self):
         while not self._end.wait(INTERVAL_S):
             self._look()
 
-    def _look(self):
+    def _look_at_all(self):
         with self._lock:
             for pid, name in self._pids.items():
                 self._look_at(pid, self.usage[name])
+
+    def _look(self):
+        self._look_at_all()
         busy = _machine_ticks()
         total = busy[1] - self._busy[1]
         share = (busy[0] - self._busy[0]) / total if total else 0.0
@@ -109,6 +119,19 @@ def machine():
             memory = int(line.split()[1]) * 1024
     return {"cpus": len(os.sched_getaffinity(0)), "cpu": model, "memory_bytes": memory, "kernel": platform.release(),
             "python": platform.python_version()}
+
+
+def disk(folder, tries=40):
+    """What an fsync costs where the stack keeps its data: it is in every acknowledgement."""
+    times = []
+    with tempfile.TemporaryFile(dir=folder) as file:
+        for _ in range(tries):
+            file.write(b"x" * 4096)
+            file.flush()
+            began = time.perf_counter()
+            os.fdatasync(file.fileno())
+            times.append(time.perf_counter() - began)
+    return {"fsync_median_ms": round(sorted(times)[tries // 2] * 1000, 3), "fsync_longest_ms": round(max(times) * 1000, 3)}
 
 
 def load_average():

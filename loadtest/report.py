@@ -56,6 +56,8 @@ def _traffic(summary):
     if summary["resolved"]:
         facts.append(f"- {summary['resolved']} events resolved in {attack_s + drain_s:.1f} s: "
                      f"{summary['resolved'] / (attack_s + drain_s):.0f}/s; the backlog was gone {drain_s:.1f} s after the attack")
+        if summary["drain_rate"]:
+            facts.append(f"- after the attack, with a backlog: {summary['drain_rate']:.0f} resolved/s")
         facts.append(f"- the most that waited: {max(summary['curves']['waiting'], default=0)} events")
         facts.append(f"- {summary['duplicates_counted']} duplicates counted by the store, {summary['extra_attempts']} attempts beyond the first")
     if summary["targets_ran_out"]:
@@ -90,21 +92,29 @@ def _inside(buckets):
 def _resources(summary):
     if not summary["usage"]:
         return ""
-    acked = max(summary["acked"], 1)
-    rows = [(name, f"{usage['cpu_s']:.2f} s", f"{usage['cpu_s'] / acked * 1e6:.1f} µs", f"{usage['rss_peak_bytes'] / 1e6:.0f} MB")
-            for name, usage in summary["usage"].items()]
-    used = sum(usage["cpu_s"] for usage in summary["usage"].values())
-    whole = (summary["attack_s"] + summary["drain_s"]) * summary["machine"]["cpus"]
-    rows.append(("all of these", f"{used:.2f} s", f"{used / acked * 1e6:.1f} µs", ""))
+    acked, attack_s, drain_s = max(summary["acked"], 1), summary["attack_s"], summary["drain_s"]
+    rows, used, before = [], 0.0, 0.0
+    for name, usage in summary["usage"].items():
+        attack = summary["cpu_attack_s"].get(name, 0.0)
+        rows.append((name, *_cpu(usage["cpu_s"], attack, acked, attack_s, drain_s), f"{usage['rss_peak_bytes'] / 1e6:.0f} MB"))
+        used, before = used + usage["cpu_s"], before + attack
+    rows.append(("all of these", *_cpu(used, before, acked, attack_s, drain_s), ""))
+    whole = (attack_s + drain_s) * summary["machine"]["cpus"]
     step = summary["curves"]["step_s"]
     during = [busy for busy in summary["curves"]["busy"][: max(1, int(summary["attack_s"] / step))] if busy is not None]
     busy = f"; during the attack the machine was {sum(during) / len(during):.0f} % busy" if during else ""
     waited, wall = (sum(one[key] for one in summary["generators"]) for key in ("waited_s", "wall_s"))
-    return ("## Resources\n\n" + _table(("process", "CPU time", "per acknowledged event", "most memory"), rows)
+    return ("## Resources\n\n" + _table(("process", "CPU time", "per acknowledged event", "CPUs during the attack", "CPUs after it", "most memory"), rows)
             + f"\nThese are {100 * used / whole:.0f} % of what the machine's {summary['machine']['cpus']} CPUs could have given"
             f" from the first request to the last outcome{busy}. "
             f"The target generator spent {100 * waited / max(wall, 0.001):.0f} % of its time waiting for vegeta"
             + (": it was not the limit.\n" if waited > wall / 4 else ": **it may have been the limit.**\n"))
+
+
+def _cpu(seconds, attack, acked, attack_s, drain_s):
+    """Cells: seconds, microseconds an event, and how many CPUs that was on average during the attack and after it."""
+    later = f"{(seconds - attack) / drain_s:.2f}" if drain_s > 1 else "–"
+    return f"{seconds:.2f} s", f"{seconds / acked * 1e6:.1f} µs", f"{attack / max(attack_s, 0.001):.2f}", later
 
 
 def _setting(summary):
@@ -113,6 +123,8 @@ def _setting(summary):
     rows = [("CPU", f"{machine['cpus']} × {machine['cpu']}"), ("memory", f"{machine['memory_bytes'] / 2**30:.1f} GiB"),
             ("kernel", machine["kernel"]), ("load average", f"{load['before']:.2f} before, {load['after']:.2f} after"),
             ("gateway", summary["gateway"])]
+    if summary["disk"]:
+        rows.append(("fsync of 4 KiB", f"{summary['disk']['fsync_median_ms']:g} ms in the middle, {summary['disk']['fsync_longest_ms']:g} ms at most"))
     if summary["gateway"] == "a stack of its own":
         rows.append(("processes", f"ingest on {profile['ingest_threads']} thread(s), {profile['workers']} worker(s) on "
                                   f"{profile['worker_threads']} thread(s) each, vegeta and the target generator beside them"))

@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -27,7 +28,7 @@ if str(ROOT) not in sys.path:
 from loadtest import figures, page, report  # noqa: E402
 from loadtest.attack import AttackError, Phase, find_vegeta, vegeta_version, write_reports  # noqa: E402
 from loadtest.gateway import GatewayError, LocalGateway, Queue, RemoteGateway, from_environment, wait_drained  # noqa: E402
-from loadtest.meter import Meter, load_average, machine  # noqa: E402
+from loadtest.meter import Meter, disk, load_average, machine  # noqa: E402
 from loadtest.plan import PERMANENT, TRANSIENT, VALID  # noqa: E402
 from loadtest.reconcile import Account, PhaseLedger  # noqa: E402
 
@@ -86,48 +87,56 @@ class Run:
         self.profile, self.gateway, self._vegeta, self._scratch = profile, gateway, vegeta, scratch
         self.began = time.time()
         self.seed = f"{time.strftime('%m%d%H%M%S', time.gmtime(self.began))}{os.urandom(2).hex()}"
-        self.phases, self.raws, self.account = [], [], Account()
+        self.phases, self.account = [], Account()
         self.drained, self.drain_s, self.attack_s = False, 0.0, 0.0
         self.load_before = load_average()
+        self.disk = disk(gateway.folder) if gateway.is_local else None
 
     def run(self):
         queue = Queue(self.gateway.redis) if self.gateway.redis is not None else None
         self.meter = Meter(self.gateway.processes(), queue).start()
         try:
             self._attack()
-            ledgers = [PhaseLedger(phase, self.profile["criteria"]["ack_within_s"], self.account) for phase in self.phases]
-            self._drain(ledgers)
+            if queue:
+                say("attack over; waiting for the backlog to drain")
+                self.drained = wait_drained(self.gateway, self.profile["drain_s"], say)
         finally:
             self.meter.stop()
+        over = time.time()
+        self._read()
         self.acks, self.versions = self.gateway.acks(), self.gateway.versions()
         if self.gateway.database is not None:
-            say("reconciling …")
-            for ledger in ledgers:
-                ledger.reconcile(self.gateway.database)
+            self._reconcile()
+            over = max((resolved for _, resolved, _ in self.account.times), default=over)
+        self.drain_s = max(0.0, over - self.attack_ended)
 
     def _attack(self):
         for index, settings in enumerate(self.profile["phases"]):
             phase = Phase(settings, self.profile, f"{self.seed}p{index}", int(self.began), self._scratch)
             say(f"attack: {report.describe_phase(settings)}")
-            self.raws.append(phase.run(self._vegeta, self.gateway, self.meter.watch))
+            phase.run(self._vegeta, self.gateway, self.meter.watch)
             self.phases.append(phase)
+        self.cpu_attack = self.meter.cpu()
+
+    def _read(self):
+        """What vegeta wrote down."""
+        for phase in self.phases:
+            phase.read(self._vegeta)
         results = [result for phase in self.phases for result in phase.results]
         if not results:
             raise AttackError("vegeta sent nothing")
         self.attack_ended = max(result.at + result.latency for result in results)
         self.attack_s = self.attack_ended - min(result.at for result in results)
+        self.ledgers = [PhaseLedger(phase, self.profile["criteria"]["ack_within_s"], self.account) for phase in self.phases]
 
-    def _drain(self, ledgers):
+    def _reconcile(self):
+        """An empty queue is a hint; the store has the last word."""
+        say("reconciling …")
         database = self.gateway.database
-        if database is None and self.gateway.redis is None:
-            return
-        say("attack over; waiting for the backlog to drain")
-
-        def is_resolved():
-            return database is None or all(ledger.is_resolved(database) for ledger in ledgers)
-
-        self.drained = wait_drained(self.gateway, is_resolved, self.profile["drain_s"], say)
-        self.drain_s = max(0.0, time.time() - self.attack_ended)
+        limit_s = 10 if self.gateway.redis is not None else self.profile["drain_s"]
+        self.drained = wait_drained(self.gateway, limit_s, say, lambda: all(one.is_resolved(database) for one in self.ledgers))
+        for ledger in self.ledgers:
+            ledger.reconcile(database)
 
     def latencies(self):
         """Seconds of all acknowledged submissions."""
@@ -149,7 +158,9 @@ class Run:
             "extra_attempts": account.extra_attempts, "duplicates_counted": account.duplicates_counted,
             "wrong": {what: {"count": account.wrong_count[what], "examples": examples} for what, examples in account.wrong.items()},
             "ack_s": figures.percentiles(latencies), "gateway_ack_s": self.acks,
-            "end_to_end_s": self._end_to_end(), "usage": self.meter.usage,
+            "end_to_end_s": self._end_to_end(), "usage": self.meter.usage, "cpu_attack_s": self.cpu_attack,
+            "resolved_in_attack": sum(resolved <= self.attack_ended for _, resolved, _ in account.times),
+            "drain_rate": figures.drain_rate(self.account, self.attack_ended), "disk": self.disk,
             "generators": [phase.generator for phase in self.phases], "targets_ran_out": any(phase.ended_early for phase in self.phases),
             "curves": figures.curves(self.phases, account, self.meter.samples), "histogram": figures.histogram(latencies),
         }
@@ -164,7 +175,7 @@ class Run:
 
 def write_results(run, summary, folder, vegeta):
     folder.mkdir(parents=True)
-    write_reports(vegeta, run.raws, folder)
+    write_reports(vegeta, [phase.raw for phase in run.phases], folder)
     (folder / "summary.json").write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (folder / "report.md").write_text(report.markdown(summary), encoding="utf-8")
     (folder / "report.html").write_text(page.html(summary), encoding="utf-8")
@@ -188,6 +199,7 @@ def load_test(options):
 
 
 def main():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is ended on the way out
     try:
         summary = load_test(arguments())
     except (AttackError, GatewayError) as error:
