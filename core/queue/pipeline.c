@@ -104,7 +104,7 @@ static bool mark_forgotten(struct redis_pipeline *pipeline)
 {
     bool any = false;
     for (size_t i = 0; i < pipeline->n; i++) {
-        enum reply_error error;
+        enum reply_error error = REPLY_REFUSED;
         pipeline->calls[i].resend = is_error(&pipeline->calls[i], &error) && error == REPLY_NO_SCRIPT;
         any = any || pipeline->calls[i].resend;
     }
