@@ -30,12 +30,17 @@ static void find_line(lua_State *L, char *out, size_t size)
     }
 }
 
-/* A memory error brings neither message handler nor position: they are noted where the memory was refused. */
+/* A memory error brings neither message handler nor position: they are noted where the memory was refused. While such
+ * an error is handled, more may be refused where no line of a script runs any more. */
 static void *refuse_memory(struct sandbox *sandbox)
 {
     struct policy *policy = (struct policy *)(void *)((char *)sandbox - offsetof(struct policy, sandbox));
-    if (policy->L != NULL)
-        find_line(policy->L, sandbox->refused_at, sizeof sandbox->refused_at);
+    char where[sizeof sandbox->refused_at];
+    if (policy->L == NULL)
+        return NULL;
+    find_line(policy->L, where, sizeof where);
+    if (where[0] != '\0')
+        memcpy(sandbox->refused_at, where, sizeof where);
     return NULL;
 }
 
@@ -167,6 +172,7 @@ static void arm(struct policy *policy, int64_t time_ms)
     if (sandbox->time_over)
         lua_sethook(policy->L, on_count, LUA_MASKCOUNT, HOOK_INSTRUCTIONS);
     sandbox->time_over = sandbox->memory_over = false;
+    sandbox->refused_at[0] = '\0';
     sandbox->limit_bytes = (size_t)policy->options.memory_bytes;
     sandbox->time_ms = time_ms;
     sandbox->cpu_from_us = -1;

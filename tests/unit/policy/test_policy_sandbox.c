@@ -67,17 +67,19 @@ static void memory_is_limited(void **state)
     (void)state;
     const struct attempt attempts[] = {
         {"return function() local t = {} while true do t[#t + 1] = ('x'):rep(1000) .. #t end end", OUTCOME_MEMORY_LIMIT,
-         "not enough memory"},
-        {"return function() return { s = string.rep('x', 1 << 30) } end", OUTCOME_MEMORY_LIMIT, "not enough memory"},
-        {"return function() local s = 'x' while true do s = s .. s end end", OUTCOME_MEMORY_LIMIT, "not enough memory"},
+         "lua:1: memory limit of "},
+        {"return function() return { s = string.rep('x', 1 << 30) } end", OUTCOME_MEMORY_LIMIT,
+         "lua:1: memory limit of "},
+        {"return function() local s = 'x' while true do s = s .. s end end", OUTCOME_MEMORY_LIMIT,
+         "lua:1: memory limit of "},
         {"return function() local t = {} for i = 1, 1 << 40 do t[i] = i end end", OUTCOME_MEMORY_LIMIT,
-         "not enough memory"},
-        {"return function() return json.decode('[' .. ('[],'):rep(1000000) .. '1]') end", OUTCOME_MEMORY_LIMIT,
-         "not enough memory"},
+         "lua:1: memory limit of "},
+        {"return function() local v = json.decode('[' .. ('[],'):rep(1000000) .. '1]') return { v } end",
+         OUTCOME_MEMORY_LIMIT, "lua:1: memory limit of "},
         {"return function() pcall(string.rep, 'x', 1 << 30) return fail.permanent('went on') end", OUTCOME_PERMANENT,
          "went on"},
         {"local function f() return f() + 1 end return function() return f() end", OUTCOME_MEMORY_LIMIT,
-         "not enough memory"},
+         "lua:1: memory limit of "},
     };
     CHECK_ATTEMPTS(attempts);
 }
@@ -242,7 +244,7 @@ static void bad_scripts_do_not_load(void **state)
         {{{"process.lua", "\n\nwhile true do end"}, {"retry_policy.lua", RETRY}},
          "process.lua:3: time limit of 2000 ms"},
         {{{"process.lua", "local t = {} while true do t[#t + 1] = {} end"}, {"retry_policy.lua", RETRY}},
-         "not enough memory"},
+         "lua:1: memory limit of "},
         {{{"process.lua", "return function() end, {{ name = 'adds up', run = function()\n assert(1 == 2, 'no') end }}"},
           {"retry_policy.lua", RETRY}},
          "process.lua:2: no (check 'adds up' of process.lua)"},
