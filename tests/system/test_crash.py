@@ -9,7 +9,7 @@ import requests
 
 from lib import identity, make_event, sign, wait_for
 from lib.events import encode
-from lib.outcomes import check_succeeded_once, timeline_of, wait_dead, wait_succeeded
+from lib.outcomes import check_succeeded_once, shipment_of, timeline_of, wait_dead, wait_succeeded
 from lib.rawhttp import RawConnection, request
 from lib.traffic import traffic
 from lib.wait import holds_for
@@ -182,6 +182,29 @@ def test_stalled_worker_changes_nothing_when_it_wakes_up(make_stack):
     later = make_event()
     stack.accept(later)
     wait_succeeded(stack, later, timeout=10)  # by the worker that was stalled
+
+
+@pytest.mark.slow
+def test_commit_that_arrives_after_the_lease_changes_nothing(make_stack):
+    """The store sits on the first worker's commit while another takes over: when it comes through, its token is gone."""
+    blocked_s = LEASE_S * 2 + 2
+    stack = make_stack()
+    second = stack.add_worker()
+    stack.store.fail(["update"], mode={"times": 1}, block_ms=int(blocked_s * 1000))
+    event = make_event()
+    began = time.monotonic()
+    stack.accept(event)
+    wait_for(lambda: stack.worker.metrics().total("waybill_worker_attempts_total", outcome="success") == 1, 5)
+    stack.worker.pause()
+    second.start()
+    wait_succeeded(stack, event, timeout=blocked_s)
+    assert time.monotonic() - began < blocked_s - 0.5, "taken over too late: the test proves nothing"
+    before, shipment = stack.store.event(identity(event)), shipment_of(stack, event)
+    left = blocked_s - (time.monotonic() - began)
+    holds_for(lambda: stack.store.event(identity(event)) == before, left + 1)
+    stack.worker.resume()
+    holds_for(lambda: stack.store.event(identity(event)) == before and shipment_of(stack, event) == shipment, 1)
+    check_succeeded_once(stack, event)
 
 
 def test_client_that_leaves_while_redis_is_asked(make_stack):
