@@ -118,6 +118,7 @@ STEPS = {
     "unit": lambda: unit("release", "unit"),
     "devstore": lambda: pytest("tests/devstore", "devstore"),
     "system": lambda: pytest("tests/system", "system"),
+    "outage": lambda: pytest("tests/outage", "outage"),
     "unit-asan": lambda: unit("asan", "unit-asan"),
     "system-asan": lambda: pytest("tests/system", "system-asan", "asan", ("-m", "not slow")),
     "model": lambda: script("model", ["make", "model"], 300),
@@ -125,7 +126,7 @@ STEPS = {
     "chaos-random": lambda: script("chaos-random", ["make", "chaos"], 420),
     "compose": lambda: script("compose", ["make", "test-compose"], 900),
 }
-DEFAULT = ["unit", "devstore", "system", "unit-asan", "system-asan"]
+DEFAULT = ["unit", "devstore", "system", "outage", "unit-asan", "system-asan"]
 
 
 def main():
