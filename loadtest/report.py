@@ -100,15 +100,24 @@ def _resources(summary):
         used, before = used + usage["cpu_s"], before + attack
     rows.append(("all of these", *_cpu(used, before, acked, attack_s, drain_s), ""))
     whole = (attack_s + drain_s) * summary["machine"]["cpus"]
-    step = summary["curves"]["step_s"]
-    during = [busy for busy in summary["curves"]["busy"][: max(1, int(summary["attack_s"] / step))] if busy is not None]
-    busy = f"; during the attack the machine was {sum(during) / len(during):.0f} % busy" if during else ""
+    busy = _busy(summary, before)
     waited, wall = (sum(one[key] for one in summary["generators"]) for key in ("waited_s", "wall_s"))
     return ("## Resources\n\n" + _table(("process", "CPU time", "per acknowledged event", "CPUs during the attack", "CPUs after it", "most memory"), rows)
             + f"\nThese are {100 * used / whole:.0f} % of what the machine's {summary['machine']['cpus']} CPUs could have given"
             f" from the first request to the last outcome{busy}. "
             f"The target generator spent {100 * waited / max(wall, 0.001):.0f} % of its time waiting for vegeta"
             + (": it was not the limit.\n" if waited > wall / 4 else ": **it may have been the limit.**\n"))
+
+
+def _busy(summary, own_s):
+    """How busy the machine was during the attack, and how much of that was somebody else's work."""
+    attack_s, cpus, step = summary["attack_s"], summary["machine"]["cpus"], summary["curves"]["step_s"]
+    shares = [busy for busy in summary["curves"]["busy"][: max(1, int(attack_s / step))] if busy is not None]
+    if not shares:
+        return ""
+    share = sum(shares) / len(shares)
+    others = max(0.0, share / 100 * cpus - own_s / attack_s)
+    return f"; during the attack the machine was {share:.0f} % busy, {others:.1f} of its CPUs with work that is not in this table"
 
 
 def _cpu(seconds, attack, acked, attack_s, drain_s):
