@@ -64,16 +64,23 @@ static bool open_queue(struct pipeline *p)
     return true;
 }
 
-/* A sign of life for what is in hand, when a third of the lease has passed since the last (a twelfth after one that
- * failed: it connects again by itself, and while the store is away nothing else does). If Redis is away for so long
- * that the lease runs out, that is safe too. */
+/* A third of the lease; less when a handler may run for most of a lease: two signs of life must lie closer together
+ * than that. After one that failed, a twelfth: it connects again by itself, and while the store is away nothing else
+ * does. */
+static int64_t keep_every_ms(const struct pipeline *p)
+{
+    const struct config *config = p->shared->config;
+    int64_t third = config->lease_ms / 3, spare = (config->lease_ms - config->handler_limit_ms) / 2;
+    return !p->queue_is_open ? config->lease_ms / 12 : spare < third ? spare : third;
+}
+
+/* A sign of life for what is in hand, when it is time. If Redis is away for so long that the lease runs out, that is
+ * safe too. */
 static void keep_lease(struct pipeline *p)
 {
-    mono_time now = clock_mono();
-    int64_t lease_ms = p->shared->config->lease_ms;
-    if (mono_elapsed_ms(p->kept_at, now) < (p->queue_is_open ? lease_ms / 3 : lease_ms / 12))
-        return;
     struct error err;
+    if (mono_elapsed_ms(p->kept_at, clock_mono()) < keep_every_ms(p))
+        return;
     set_queue_up(p, queue_keep(p->queue, p->batch.deliveries, p->batch.n, &err) == QUEUE_OK);
     p->kept_at = clock_mono();
 }
