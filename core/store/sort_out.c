@@ -23,7 +23,7 @@ static void sort_duplicate(struct claim_item *item, const bson_t *doc)
     item->plan = PLAN_COUNT;
     close_as(item, same_body ? CLAIM_DUPLICATE : CLAIM_CONFLICT);
     if (!same_body)
-        log_warn("another body under the same identity: the first one stays", LOG_SLICE("key", delivery->key),
+        log_warn("conflict: another body under the same identity, the first one stays", LOG_SLICE("key", delivery->key),
                  LOG_SLICE("ingest_id", delivery->event.ingest_id));
 }
 
