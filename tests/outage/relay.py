@@ -30,6 +30,10 @@ class Relay:
     def mend(self):
         self.cut(PASS)
 
+    def lead_to(self, target_port):
+        """Another server from now on; what is connected stays connected, as with a name or address that moves."""
+        self._target = target_port
+
     def close(self):
         self.cut()
         self._listener.close()

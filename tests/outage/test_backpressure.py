@@ -43,12 +43,18 @@ def test_backlog_over_its_limit_and_below_again(make_stack):
     assert stack.ingest.metrics().total("waybill_ingest_requests_total", code="backlog_full") >= 4
 
 
+AGAIN_IN_3_S = "return function() return retry(3000) end\n"
+
+
 def test_what_waits_for_a_retry_is_backlog_too(make_stack):
-    stack = make_stack({"WAYBILL_MAX_BACKLOG": LIMIT, "WAYBILL_RETRY_BASE_MS": 6000})
-    accepted, answer = fill(stack, lambda: make_event(simulate={"fail": "transient", "times": 1}))
-    check_429(answer, "backlog_full")
-    assert len(accepted) > LIMIT
-    wait_for(lambda: stack.redis.retry_length() >= LIMIT // 2, 5)
+    stack = make_stack({"WAYBILL_MAX_BACKLOG": LIMIT},
+                       prepare=lambda stack: stack.write_script("retry_policy.lua", AGAIN_IN_3_S))
+    accepted = [make_event(simulate={"fail": "transient", "times": 1}) for _ in range(LIMIT + 1)]
+    for event in accepted:
+        stack.accept(event)
+    wait_for(lambda: (stack.redis.stream_length(), stack.redis.retry_length()) == (0, LIMIT + 1), 3)
+    wait_for(lambda: stack.ingest.status()["backlog"] == LIMIT + 1, 1)
+    check_429(stack.send(make_event()), "backlog_full")
     wait_for(lambda: stack.send(make_event()).status_code == 202, 10, "accepted again when retries have passed")
     for event in accepted:
         wait_succeeded(stack, event, 15)

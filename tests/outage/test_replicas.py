@@ -6,6 +6,7 @@ import pytest
 
 from helpers import STREAM, check_503, check_unharmed
 from lib import RedisServer, make_event, wait_for
+from lib.traffic import traffic
 
 
 def make_replica(stack, ends):
@@ -68,5 +69,31 @@ def test_failover_loses_nothing_acknowledged(replicated):
         stack.accept(after)
         stack.add_worker(WAYBILL_REDIS_URL=replica.url, WAYBILL_ACK_REPLICAS=0).start()
         check_unharmed(stack, [*events, after])
+    finally:
+        stack.redis = primary
+
+
+def test_failover_behind_one_address_needs_nobody(replicated, relay_to):
+    """The address leads to the new primary; the old one lives, as its replica, and its connections stay open."""
+    stack, replica = replicated
+    link = relay_to(stack.redis.port)
+    url = f"redis://127.0.0.1:{link.port}/0"
+    stack.ingest.settings["WAYBILL_REDIS_URL"] = url
+    stack.ingest.restart()
+    stack.add_worker(WAYBILL_REDIS_URL=url).start()
+    replica.client.config_set("repl-diskless-sync-delay", 0)
+    with traffic(stack) as flow:
+        flow.wait_accepted(100)
+        link.lead_to(replica.port)
+        stack.redis.client.config_set("min-replicas-to-write", 99)  # what a failover does first: no more writes
+        wait_for(lambda: replica.client.info("replication")["slave_repl_offset"] ==
+                 stack.redis.client.info("replication")["master_repl_offset"], 5)
+        replica.client.execute_command("REPLICAOF", "NO", "ONE")
+        stack.redis.client.execute_command("REPLICAOF", "127.0.0.1", replica.port)
+        flow.wait_accepted(100)
+    assert set(flow.statuses) <= {202, 503}, flow.statuses
+    primary, stack.redis = stack.redis, replica
+    try:
+        flow.check_all_succeeded()
     finally:
         stack.redis = primary
