@@ -55,7 +55,7 @@ def over_time(title, series, step_s, unit, marks=(), top=None):
     return _figure(title, unit, parts, [(one.label, one.style) for one in series], data)
 
 
-def histogram(title, bars, marks):
+def histogram(title, unit, bars, marks):
     """bars: [(from ms, to ms, count)] on a logarithmic scale; marks: [(ms, label)]."""
     total = sum(count for _, _, count in bars) or 1
     shares = [100 * count / total for _, _, count in bars]
@@ -69,12 +69,12 @@ def histogram(title, bars, marks):
         return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * value / scale[-1]
 
     parts = [_grid(scale, y_of)]
-    parts += [_tick_x(x_of(ms), f"{number(ms)} ms") for ms in _log_ticks(low, high)]
+    parts += [_tick_x(x_of(ms), _duration(ms)) for ms in _log_ticks(low, high)]
     for (start, end, count), share in zip(bars, shares):
         parts.append(_bar(x_of(start) + 1, x_of(end) - 1, y_of(share), y_of(0),
                           f"{start:.3g} to {end:.3g} ms: {count} events, {share:.2g} %"))
     parts += [_mark(x_of(ms), label, i) for i, (ms, label) in enumerate(marks) if bars and bars[0][0] <= ms <= bars[-1][1]]
-    return _figure(title, "% of acknowledged events", parts, [], None)
+    return _figure(title, unit, parts, [], None)
 
 
 def _grid(scale, y_of):
@@ -90,6 +90,10 @@ def _grid(scale, y_of):
 def _tick_x(x, label):
     anchor = "end" if x > WIDTH - RIGHT - 20 else "middle"
     return f'<text class="tick" x="{x:.1f}" y="{HEIGHT - 10}" text-anchor="{anchor}">{label}</text>'
+
+
+def _duration(ms):
+    return f"{ms / 1000:g} s" if ms >= 1000 else f"{ms:g} ms"
 
 
 def _time_ticks(end):

@@ -85,7 +85,7 @@ def drain_rate(account, attack_ended):
 
 
 def curves(phases, account, samples):
-    """{"step_s", "start", "accepted", "resolved", "waiting", "busy", "latency"}: values per step from the first request.
+    """{"step_s", "start", "accepted", "resolved", "waiting", "busy", "memory", "latency"}: values per step from the first request.
 
     accepted and resolved are per second; waiting is what the queue said, or acknowledged minus resolved; latency is
     (median, p99) of the step in ms, None where nothing was acknowledged.
@@ -93,7 +93,7 @@ def curves(phases, account, samples):
     acked = sorted((result.at + result.latency, result.latency) for phase in phases for result in phase.results
                    if 200 <= result.code < 300)
     start = min((result.at for phase in phases for result in phase.results), default=0.0)
-    ends = [at for at, _ in acked[-1:]] + [resolved for _, resolved, _ in account.times] + [at for at, _, waiting in samples if waiting]
+    ends = [at for at, _ in acked[-1:]] + [resolved for _, resolved, _ in account.times] + [at for at, _, waiting, _ in samples if waiting]
     length = max(max(ends, default=start) - start, 1.0)
     step = next((step for step in (0.25, 0.5, 1, 2, 5, 10, 30, 60) if length / step <= MOST_POINTS), 60)
     count = math.ceil(length / step) + 1
@@ -107,7 +107,8 @@ def curves(phases, account, samples):
     return {
         "step_s": step, "start": start, "accepted": _until(ends_at, step, [round(len(one) / step, 1) for one in by_step]),
         "resolved": [round(one / step, 1) for one in resolved], "waiting": _backlog(account.times, start, step, count),
-        "busy": _busy(samples, start, step, count), "latency": [_median_and_p99(one) for one in by_step],
+        "busy": _per_step([(at, busy) for at, busy, _, _ in samples], start, step, count, lambda share: round(100 * share)),
+        "memory": _memory(samples, start, step, count), "latency": [_median_and_p99(one) for one in by_step],
     }
 
 
@@ -133,15 +134,27 @@ def _backlog(times, start, step, count):
     return result
 
 
-def _busy(samples, start, step, count):
-    """Percent in each step: a sample holds for all the time since the one before."""
+def _per_step(samples, start, step, count, show):
+    """The mean in each step: a sample (time, value) holds for all the time since the one before."""
     values, before = [[] for _ in range(count)], start
-    for at, busy, _ in samples:
+    for at, value in samples:
         if at >= start:
             for i in range(_index(before, start, step, count), _index(at, start, step, count) + 1):
-                values[i].append(busy)
+                values[i].append(value)
             before = at
-    return [round(100 * sum(one) / len(one)) if one else None for one in values]
+    return [show(sum(one) / len(one)) if one else None for one in values]
+
+
+def _memory(samples, start, step, count):
+    """{name: megabytes in each step}; the workers as one."""
+    by_name = collections.defaultdict(list)
+    for at, _, _, sizes in samples:
+        total = collections.Counter()
+        for name, size in sizes.items():
+            total["workers" if name.startswith("worker") else name] += size
+        for name, size in total.items():
+            by_name[name].append((at, size))
+    return {name: _per_step(sizes, start, step, count, lambda size: round(size / 1e6, 1)) for name, sizes in by_name.items()}
 
 
 def _median_and_p99(latencies):

@@ -15,7 +15,7 @@ class Meter:
     """Looks at /proc and at the queue twice a second, in a thread, from start() to stop().
 
     usage: {name: {"cpu_s", "rss_peak_bytes"}}; a name may stand for several processes, one after the other.
-    samples: [(Unix seconds, busy share of the machine, events waiting or None)].
+    samples: [(Unix seconds, busy share of the machine, events waiting or None, {name: resident bytes})].
     """
 
     def __init__(self, processes, queue=None):
@@ -65,14 +65,19 @@ class Meter:
         total = busy[1] - self._busy[1]
         share = (busy[0] - self._busy[0]) / total if total else 0.0
         self._busy = busy
-        self.samples.append((time.time(), round(share, 3), self._waiting()))
+        self.samples.append((time.time(), round(share, 3), self._waiting(), self._memory()))
 
     def _look_at(self, pid, usage):
         seconds = _cpu_seconds(pid)
         if seconds is not None:
             usage["cpu_s"] += seconds - self._seen[pid]
             self._seen[pid] = seconds
-            usage["rss_peak_bytes"] = max(usage["rss_peak_bytes"], _rss_peak(pid))
+            usage["rss_peak_bytes"] = max(usage["rss_peak_bytes"], _memory_of(pid, "VmHWM"))
+
+    def _memory(self):
+        with self._lock:
+            sizes = {name: _memory_of(pid, "VmRSS") for pid, name in self._pids.items()}
+        return {name: size for name, size in sizes.items() if size}
 
     def _waiting(self):
         try:
@@ -90,10 +95,11 @@ def _cpu_seconds(pid):
     return sum(int(field) for field in fields[11:15]) / TICKS
 
 
-def _rss_peak(pid):
+def _memory_of(pid, field):
+    """Bytes in a line of a process's status: VmRSS, VmHWM (the peak). 0 when it has gone."""
     try:
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
+            if line.startswith(f"{field}:"):
                 return int(line.split()[1]) * 1024
     except OSError:
         pass

@@ -74,12 +74,23 @@ def _charts(summary):
     medians, p99s = ([pair and pair[i] for pair in curves["latency"]] for i in (0, 1))
     yield chart.over_time("Time to acknowledgement", [chart.Series("median", "s1", medians, False), chart.Series("p99", "s4", p99s, False)],
                           step, "ms", ends)
-    marks = [(1000 * _percentile(summary["ack_s"], percent), f"p{percent} {_time(_percentile(summary['ack_s'], percent))}")
-             for percent in (50, 99) if summary["ack_s"]]
-    yield chart.histogram("Distribution of the time to acknowledgement", summary["histogram"], marks)
+    yield chart.histogram("Time to acknowledgement: distribution", "% of acknowledged submissions", summary["histogram"], _marks(summary["ack_s"]))
+    if resolved:
+        yield chart.histogram("Time to the outcome: distribution", "% of events that succeed at once", summary["outcome_histogram"],
+                              _marks(summary["end_to_end_s"]["succeeded at once"]))
     busy = chart.Series("busy", "s1", curves["busy"], True)
     yield chart.over_time("The whole machine", [busy], step, f"% of {summary['machine']['cpus']} CPUs busy, whoever used them", ends, top=100)
-    yield _cpu_figure(summary)
+    if summary["usage"]:
+        yield _cpu_figure(summary)
+    services = [(name, style) for name, style in (("ingest", "s1"), ("workers", "s2"), ("redis", "s3"), ("store", "s4")) if name in curves["memory"]]
+    if services:
+        yield chart.over_time("Memory", [chart.Series(name, style, curves["memory"][name], False) for name, style in services], step, "MB resident", ends)
+
+
+def _marks(values):
+    """Median and p99 as marks of a histogram."""
+    found = [(percent, _percentile(values, percent)) for percent in (50, 99)]
+    return [(1000 * seconds, f"p{percent} {_time(seconds)}") for percent, seconds in found if seconds]
 
 
 def _cpu_figure(summary):

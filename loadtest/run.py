@@ -163,6 +163,7 @@ class Run:
             "drain_rate": figures.drain_rate(self.account, self.attack_ended), "disk": self.disk,
             "generators": [phase.generator for phase in self.phases], "targets_ran_out": any(phase.ended_early for phase in self.phases),
             "curves": figures.curves(self.phases, account, self.meter.samples), "histogram": figures.histogram(latencies),
+            "outcome_histogram": figures.histogram([end - start for start, end, kind in account.times if kind == VALID]),
         }
 
     def _end_to_end(self):

@@ -9,7 +9,7 @@ import time
 import pytest
 from loadtest import page, report
 
-WIDTH, HEIGHT = 1280, 1500
+WIDTH, HEIGHT = 1280, 1750
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
@@ -33,8 +33,10 @@ def summary(**changes):
         "generators": [{"written": 80000, "waited_s": 18.0, "wall_s": 20.0, "cpu_s": 2.0}], "targets_ran_out": False,
         "cpu_attack_s": {"ingest": 2.0, "worker1": 3.0}, "drain_rate": 3000.0, "disk": {"fsync_median_ms": 0.5, "fsync_longest_ms": 3},
         "curves": {"step_s": 0.5, "start": 0.0, "accepted": accepted, "resolved": [2000.0] * 61, "waiting": backlog,
-                   "busy": [95] * 61, "latency": [[12.0, 50.0 + i] if i < 40 else None for i in range(61)]},
-        "histogram": [(10 ** (i / 10), 10 ** ((i + 1) / 10), 100 + i * (30 - i)) for i in range(25)], **changes,
+                   "busy": [95] * 61, "memory": {"ingest": [12.0] * 61, "workers": [20.0] * 61, "redis": [100.0] * 61, "store": [50.0] * 61},
+                   "latency": [[12.0, 50.0 + i] if i < 40 else None for i in range(61)]},
+        "histogram": [(10 ** (i / 10), 10 ** ((i + 1) / 10), 100 + i * (30 - i)) for i in range(25)],
+        "outcome_histogram": [(10 ** (i / 10), 10 ** ((i + 1) / 10), 100 + i * (30 - i)) for i in range(25)], **changes,
     }
 
 
@@ -85,9 +87,9 @@ def test_the_page_draws_its_charts(browser, dark):
 
 def test_an_empty_run_makes_a_page_too(browser):
     """No answer at all, and a gateway that runs elsewhere: nothing to draw is no reason to fall over."""
-    nothing = summary(acked=0, identities=0, resolved=0, usage={}, cpu_attack_s={}, drain_rate=None, disk=None, histogram=[], ack_s={}, gateway_ack_s=[], sent={}, answers={},
+    nothing = summary(acked=0, identities=0, resolved=0, usage={}, cpu_attack_s={}, drain_rate=None, disk=None, histogram=[], outcome_histogram=[], ack_s={}, gateway_ack_s=[], sent={}, answers={},
                       end_to_end_s={"succeeded at once": {}, "after failures": {}},
-                      curves={"step_s": 1, "start": 0.0, "accepted": [None], "resolved": [0], "waiting": [0], "busy": [None], "latency": [None]})
+                      curves={"step_s": 1, "start": 0.0, "accepted": [None], "resolved": [0], "waiting": [0], "busy": [None], "memory": {}, "latency": [None]})
     picture = browser(page.html(nothing))
     assert len(picture.getcolors(WIDTH * HEIGHT)) > 10
     assert "Load test: made-up" in report.markdown(nothing)
@@ -95,8 +97,8 @@ def test_an_empty_run_makes_a_page_too(browser):
 
 def test_the_page_is_one_file_with_pictures():
     html = page.html(summary())
-    assert html.count("<svg") == 6
-    assert len(re.findall(r'<path class="line', html)) == 6
+    assert html.count("<svg") == 8
+    assert len(re.findall(r'<path class="line', html)) == 10
     assert not re.search(r"(src|href)=|url\(|@import|https?:", html), "it must load nothing"
     assert "&lt;CPU &amp; friends&gt;" in html
 
