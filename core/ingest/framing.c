@@ -49,13 +49,16 @@ static bool check_request_line(struct scan *scan, struct slice line)
     return true;
 }
 
+static bool is_alphanumeric(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+}
+
 static bool is_token(struct slice name)
 {
     static const char extra[] = "!#$%&'*+-.^_`|~";
     for (size_t i = 0; i < name.len; i++) {
-        char c = name.base[i];
-        bool alphanumeric = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-        if (!alphanumeric && memchr(extra, c, sizeof extra - 1) == NULL)
+        if (!is_alphanumeric(name.base[i]) && memchr(extra, name.base[i], sizeof extra - 1) == NULL)
             return false;
     }
     return name.len > 0;
@@ -96,6 +99,19 @@ static bool check_encoding(struct scan *scan, struct slice value)
     return is_named(value, "chunked") || refuse(scan, "Transfer-Encoding is not exactly chunked.");
 }
 
+/* The characters of a host name, an address literal and a port (RFC 3986, section 3.2); empty is allowed. */
+static bool check_host(struct scan *scan, struct slice value)
+{
+    static const char others[] = "-._~!$&'()*+,;=%:[]";
+    if (++scan->hosts > 1)
+        return refuse(scan, "There is more than one Host.");
+    for (size_t i = 0; i < value.len; i++) {
+        if (!is_alphanumeric(value.base[i]) && memchr(others, value.base[i], sizeof others - 1) == NULL)
+            return refuse(scan, "Host is not a host name.");
+    }
+    return true;
+}
+
 static bool check_header(struct scan *scan, struct slice line)
 {
     if (line.base[0] == ' ' || line.base[0] == '\t')
@@ -111,9 +127,7 @@ static bool check_header(struct scan *scan, struct slice line)
         return check_length(scan, value);
     if (is_named(name, "transfer-encoding"))
         return check_encoding(scan, value);
-    if (is_named(name, "host") && ++scan->hosts > 1)
-        return refuse(scan, "There is more than one Host.");
-    return true;
+    return !is_named(name, "host") || check_host(scan, value);
 }
 
 /* What only the whole head tells. */

@@ -7,6 +7,7 @@
 
 #include "base/buf.h"
 #include "base/memory.h"
+#include "ingest/chunks.h"
 #include "ingest/listener.h"
 #include "ingest/problem.h"
 
@@ -150,6 +151,14 @@ void http_wait_end(struct http_wait *wait)
 }
 
 /* ---- what the library calls ---- */
+
+/* In the place of the library's own function: a symbol of the executable comes before that of a shared library. */
+ssize_t phr_decode_chunked(struct chunks *chunks, char *bytes, size_t *len);
+
+ssize_t phr_decode_chunked(struct chunks *chunks, char *bytes, size_t *len)
+{
+    return chunks_decode(chunks, bytes, len);
+}
 
 static int on_request(h2o_handler_t *self, h2o_req_t *req)
 {

@@ -123,6 +123,13 @@ static void hosts(void **state)
 {
     (void)state;
     assert_refused(LINE "\r\n", "no Host");
+    assert_sound(LINE "Host:\r\n\r\n", false, false);
+    assert_sound(LINE "Host: a.example:8080\r\n\r\n", false, false);
+    assert_sound(LINE "Host: [2001:db8::1]:80\r\n\r\n", false, false);
+    assert_refused(LINE "Host: a b\r\n\r\n", "not a host name");
+    assert_refused(LINE "Host: a/b\r\n\r\n", "not a host name");
+    assert_refused(LINE "Host: a@b\r\n\r\n", "not a host name");
+    assert_refused(LINE "Host: \xff\r\n\r\n", "not a host name");
     assert_refused(LINE HOST "Host: b\r\n\r\n", "more than one Host");
     assert_refused("POST / HTTP/1.0\r\nhost: a\r\nhost: b\r\n\r\n", "more than one Host");
 }
