@@ -26,7 +26,9 @@ def bin_dir():
 
 
 def executable(name):
-    return str(bin_dir() / name)
+    path = bin_dir() / name
+    assert path.exists(), f"{path} is missing: build it (make build), or let WAYBILL_BIN_DIR name its folder"
+    return str(path)
 
 
 def free_port():

@@ -6,7 +6,7 @@ import json
 import pytest
 import requests
 
-from lib import Stack, make_event, sign, unique_id, wait_for
+from lib import make_event, sign, unique_id, wait_for
 from lib.events import encode
 from lib.rawhttp import RawConnection, request
 
