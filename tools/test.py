@@ -2,7 +2,7 @@
 """Runs Waybill's tests and ends with a plain count: "N passed, N failed".
 
     tools/test.py              what `make test` runs: unit, store and system tests, then the same under sanitizers
-    tools/test.py --all        also the protocol model, chaos, and the compose file where there is a Docker engine
+    tools/test.py --all        also under ThreadSanitizer, the protocol model, chaos, and the compose file where there is a Docker engine
     tools/test.py unit system  only these steps
 
 Each step builds what it needs, runs bounded in time, and leaves its log in build/test-logs/.
@@ -121,6 +121,8 @@ STEPS = {
     "outage": lambda: pytest("tests/outage", "outage"),
     "unit-asan": lambda: unit("asan", "unit-asan"),
     "system-asan": lambda: pytest("tests/system", "system-asan", "asan", ("-m", "not slow")),
+    "unit-tsan": lambda: unit("tsan", "unit-tsan"),
+    "system-tsan": lambda: pytest("tests/system", "system-tsan", "tsan", ("-m", "not slow")),
     "model": lambda: script("model", ["make", "model"], 300),
     "chaos": lambda: script("chaos", ["make", "chaos", "SEED=20260131"], 420),
     "chaos-random": lambda: script("chaos-random", ["make", "chaos"], 420),

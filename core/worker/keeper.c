@@ -225,7 +225,7 @@ static void measure(struct keeper *k)
         measure_store(k);
 }
 
-void *keeper_run(void *arg)
+void keeper_run(void *arg)
 {
     struct keeper *k = arg;
     while (!atomic_load(&k->shared->stopping)) {
@@ -237,7 +237,6 @@ void *keeper_run(void *arg)
             measure(k);
         clock_sleep_ms(pause_ms);
     }
-    return NULL;
 }
 
 bool keeper_init(struct keeper *k, struct worker_shared *shared, struct error *err)

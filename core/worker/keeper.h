@@ -22,6 +22,6 @@ bool keeper_init(struct keeper *keeper, struct worker_shared *shared, struct err
 void keeper_free(struct keeper *keeper);
 
 /* The thread's main; returns when shared->stopping is set. */
-void *keeper_run(void *keeper);
+void keeper_run(void *keeper);
 
 #endif

@@ -388,7 +388,7 @@ static void adopt_policy(struct pipeline *p)
     p->policy = next;
 }
 
-void *pipeline_run(void *arg)
+void pipeline_run(void *arg)
 {
     struct pipeline *p = arg;
     struct error err;
@@ -409,7 +409,6 @@ void *pipeline_run(void *arg)
     if (p->queue_is_open && queue_leave(p->queue, &err) != QUEUE_OK)
         log_debug("did not leave the group", LOG_S("error", err.text));
     set_queue_up(p, false);
-    return NULL;
 }
 
 void pipeline_offer(struct pipeline *p, struct policy *policy)

@@ -53,7 +53,7 @@ bool pipeline_init(struct pipeline *pipeline, struct worker_shared *shared, size
 void pipeline_free(struct pipeline *pipeline);
 
 /* The thread's main; returns when shared->stopping is set and what it held is finished or handed back. */
-void *pipeline_run(void *pipeline);
+void pipeline_run(void *pipeline);
 
 /* Hands a new policy over (owned by the pipeline from now on); any thread. */
 void pipeline_offer(struct pipeline *pipeline, struct policy *policy);

@@ -1,6 +1,8 @@
 #include "worker/service.h"
 
+#include <errno.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +22,7 @@ struct service {
     struct pipeline *pipelines;
     struct keeper keeper;
     pthread_t *threads; /* the pipelines', then the keeper's */
+    sem_t ended;        /* counts the threads that are at their end */
     struct admin *admin;
 
     pthread_mutex_t reload_lock; /* guards what follows: reloads come from the main and the admin thread */
@@ -225,12 +228,38 @@ static bool start_admin(struct service *s, struct error *err)
     return s->admin != NULL;
 }
 
+struct thread_start {
+    void (*main_of)(void *part);
+    void *part;
+    sem_t *ended;
+};
+
+static void *run_thread(void *arg)
+{
+    struct thread_start start = *(struct thread_start *)arg;
+    free(arg);
+    start.main_of(start.part);
+    sem_post(start.ended);
+    return NULL;
+}
+
+static int start_thread(struct service *s, size_t i)
+{
+    bool is_keeper = i == s->n_pipelines;
+    struct thread_start *start = memory_alloc(sizeof *start);
+    *start = (struct thread_start){.main_of = is_keeper ? keeper_run : pipeline_run,
+                                   .part = is_keeper ? (void *)&s->keeper : (void *)&s->pipelines[i],
+                                   .ended = &s->ended};
+    int code = pthread_create(&s->threads[i], NULL, run_thread, start);
+    if (code != 0)
+        free(start);
+    return code;
+}
+
 static bool start_threads(struct service *s, struct error *err)
 {
     for (size_t i = 0; i <= s->n_pipelines; i++) {
-        void *(*main_of)(void *) = i < s->n_pipelines ? pipeline_run : keeper_run;
-        void *arg = i < s->n_pipelines ? (void *)&s->pipelines[i] : (void *)&s->keeper;
-        int code = pthread_create(&s->threads[i], NULL, main_of, arg);
+        int code = start_thread(s, i);
         if (code == 0)
             continue;
         error_set(err, "cannot start a thread: %s", strerror(code));
@@ -250,9 +279,19 @@ static void service_free(struct service *s)
     keeper_free(&s->keeper);
     store_close(s->shared.store);
     pthread_mutex_destroy(&s->reload_lock);
+    sem_destroy(&s->ended);
     free(s->pipelines);
     free(s->threads);
     free(s);
+}
+
+/* Under the lock, as a reload may come as soon as the admin listener is there. */
+static void log_ready(struct service *s)
+{
+    pthread_mutex_lock(&s->reload_lock);
+    log_info("ready", LOG_S("worker", s->shared.name), LOG_S("admin", s->shared.config->admin_listen),
+             LOG_I("threads", s->shared.config->threads), LOG_S("scripts", s->script_hash));
+    pthread_mutex_unlock(&s->reload_lock);
 }
 
 struct service *service_start(const struct config *config, struct metrics *metrics, struct error *err)
@@ -265,6 +304,7 @@ struct service *service_start(const struct config *config, struct metrics *metri
     s->pipelines = memory_alloc(s->n_pipelines * sizeof *s->pipelines);
     s->threads = memory_alloc((s->n_pipelines + 1) * sizeof *s->threads);
     pthread_mutex_init(&s->reload_lock, NULL);
+    sem_init(&s->ended, 0, 0);
     breaker_init(&s->shared.breaker);
     worker_metrics_init(&s->shared.metrics, metrics);
     name_worker(s->shared.name, sizeof s->shared.name);
@@ -272,28 +312,34 @@ struct service *service_start(const struct config *config, struct metrics *metri
         service_free(s);
         return NULL;
     }
-    log_info("ready", LOG_S("worker", s->shared.name), LOG_S("admin", config->admin_listen),
-             LOG_I("threads", config->threads), LOG_S("scripts", s->script_hash));
+    log_ready(s);
     return s;
 }
 
-static bool join_until(pthread_t thread, mono_time deadline)
+/* Joins all threads, if they end before the deadline. (Not by a timed join: ThreadSanitizer does not know the one on
+ * the monotonic clock, and would see a race in everything that is freed afterwards.) */
+static bool join_until(struct service *s, mono_time deadline)
 {
     struct timespec at = {.tv_sec = deadline.us / 1000000, .tv_nsec = (deadline.us % 1000000) * 1000};
-    return pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, &at) == 0;
+    for (size_t i = 0; i <= s->n_pipelines; i++) {
+        while (sem_clockwait(&s->ended, CLOCK_MONOTONIC, &at) != 0) {
+            if (errno != EINTR)
+                return false;
+        }
+    }
+    for (size_t i = 0; i <= s->n_pipelines; i++)
+        pthread_join(s->threads[i], NULL);
+    return true;
 }
 
 bool service_stop(struct service *s)
 {
-    mono_time deadline = mono_after_ms(clock_mono(), s->shared.config->drain_ms);
     log_info("draining: what is in flight is finished, the rest handed back");
     atomic_store(&s->shared.stopping, true);
-    for (size_t i = 0; i <= s->n_pipelines; i++) {
-        if (!join_until(s->threads[i], deadline)) {
-            log_warn("not drained in time: the rest is reclaimed by other workers after the lease",
-                     LOG_I("drain_ms", s->shared.config->drain_ms));
-            return false;
-        }
+    if (!join_until(s, mono_after_ms(clock_mono(), s->shared.config->drain_ms))) {
+        log_warn("not drained in time: the rest is reclaimed by other workers after the lease",
+                 LOG_I("drain_ms", s->shared.config->drain_ms));
+        return false;
     }
     log_info("drained");
     service_free(s);

@@ -52,7 +52,7 @@ def clean_environment(settings=None):
     env.setdefault("ASAN_OPTIONS", "detect_leaks=1:exitcode=99:abort_on_error=0")
     env.setdefault("UBSAN_OPTIONS", "print_stacktrace=1:exitcode=99")
     env["LSAN_OPTIONS"] = f"suppressions={Path(__file__).with_name('lsan.supp')}:print_suppressions=0"
-    env.setdefault("TSAN_OPTIONS", "exitcode=99")
+    env.setdefault("TSAN_OPTIONS", f"suppressions={Path(__file__).with_name('tsan.supp')}:exitcode=99")
     env.update({name: str(value) for name, value in (settings or {}).items() if value is not None})
     return env
 
