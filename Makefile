@@ -4,7 +4,7 @@
 # `make run`.
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build run demo test chaos model loadtest lint fmt clean
+.PHONY: help deps build run demo test chaos model loadtest images test-compose lint fmt clean
 
 C_FILES = $(shell git ls-files '*.c' '*.h')
 PYTHON = /usr/bin/python3
@@ -63,6 +63,13 @@ loadtest: ## attack a stack of its own with vegeta and reconcile (PROFILE=smoke,
 	@$(MAKE) --no-print-directory build
 	@exec $(PYTHON) loadtest/run.py --profile $(PROFILE) $(if $(WORKERS),--workers $(WORKERS)) \
 	  $(if $(INGEST_THREADS),--ingest-threads $(INGEST_THREADS))
+
+images: ## build the container images and print their sizes (BASE_IMAGE=, IMAGE_TAG=)
+	@docker/build.sh
+
+test-compose: ## run the Compose file for real, where a Docker engine answers
+	@tools/deps.sh test
+	@exec tests/compose/run.sh
 
 lint: ## check format, scripts and the floors of the house
 	@tools/deps.sh lint
