@@ -157,9 +157,10 @@ static void print_letter(struct arena *arena, const char *key, const struct json
     record_line("note", json_text(json_get(review, "note")));
     record_attempts(arena, json_get(letter, "attempts"));
     record_body(letter);
+    struct slice word = output_shell_word(arena, key);
     if (slice_is(status, "unreviewed"))
-        printf("\nTry it again:  waybillctl dlq replay '%s'\nPut it aside:  waybillctl dlq discard '%s' --note WHY\n",
-               key, key);
+        printf("\nTry it again:  waybillctl dlq replay %.*s\nPut it aside:  waybillctl dlq discard %.*s --note WHY\n",
+               SLICE_ARG(word), SLICE_ARG(word));
 }
 
 static enum ctl_exit run_show(struct ctl *ctl, const void *options, int argc, char **argv)

@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/utf8.h"
 
@@ -65,13 +66,50 @@ void output_table_add(struct output_table *table, const struct slice *cells)
     memcpy(table->cells + table->n_rows++ * table->n_columns, cells, table->n_columns * sizeof *cells);
 }
 
-/* What a stranger wrote must not move the cursor or colour the terminal: control characters become '?'. */
-static void print_cell(struct slice text)
+/* How many bytes of a control character begin here: those below 0x20, 0x7f, and U+0080 to U+009F, which terminals obey
+ * too; 0 when it is none. */
+static size_t control_bytes(const unsigned char *p, size_t left)
 {
-    for (size_t i = 0; i < text.len; i++) {
-        unsigned char c = (unsigned char)text.base[i];
-        putchar(c < 0x20 || c == 0x7f ? '?' : c);
+    if (p[0] < 0x20 || p[0] == 0x7f)
+        return 1;
+    return left > 1 && p[0] == 0xc2 && p[1] >= 0x80 && p[1] <= 0x9f ? 2 : 0;
+}
+
+static void print_harmless(struct slice text, const char *kept)
+{
+    for (size_t i = 0; i < text.len;) {
+        size_t n = control_bytes((const unsigned char *)text.base + i, text.len - i);
+        bool is_kept = n == 0 || (text.base[i] != '\0' && strchr(kept, text.base[i]) != NULL);
+        putchar(is_kept ? text.base[i] : '?');
+        i += n == 0 ? 1 : n;
     }
+}
+
+void output_text(struct slice text)
+{
+    print_harmless(text, "");
+}
+
+void output_lines(struct slice text)
+{
+    print_harmless(text, "\n\t");
+    putchar('\n');
+}
+
+struct slice output_shell_word(struct arena *arena, const char *text)
+{
+    struct buf word = {0};
+    buf_add_char(&word, '\'');
+    for (const char *c = text; *c != '\0'; c++) {
+        if (*c == '\'')
+            buf_add_text(&word, "'\\''");
+        else
+            buf_add_char(&word, *c);
+    }
+    buf_add_char(&word, '\'');
+    struct slice kept = arena_copy(arena, word.data, word.len);
+    buf_free(&word);
+    return kept;
 }
 
 void output_table_print(const struct output_table *table)
@@ -85,7 +123,7 @@ void output_table_print(const struct output_table *table)
     }
     for (size_t i = 0; i < table->n_rows * columns; i++) {
         bool last = i % columns == columns - 1;
-        print_cell(table->cells[i]);
+        output_text(table->cells[i]);
         printf("%*s%s", last ? 0 : (int)(widths[i % columns] - width(table->cells[i]) + 2), "", last ? "\n" : "");
     }
 }

@@ -12,6 +12,14 @@
 /* Writes the buffer and a newline. */
 void output_line(const struct buf *line);
 
+/* What a stranger wrote must not move the cursor or colour the terminal: control characters become '?'. */
+void output_text(struct slice text);
+/* The same for a text of several lines, and a newline. */
+void output_lines(struct slice text);
+
+/* text as one word of a shell, for lines to paste: a stranger chooses event ids. In arena. */
+struct slice output_shell_word(struct arena *arena, const char *text);
+
 /* "courier-a" as in WAYBILL_SECRET_COURIER_A. */
 const char *output_upper(struct arena *arena, const char *source);
 

@@ -7,8 +7,11 @@
 
 void record_line(const char *label, struct slice value)
 {
-    if (value.len > 0)
-        printf("  %-13s %.*s\n", label, SLICE_ARG(value));
+    if (value.len == 0)
+        return;
+    printf("  %-13s ", label);
+    output_text(value);
+    printf("\n");
 }
 
 void record_time(struct arena *arena, const char *label, const struct json_value *time)
@@ -69,6 +72,8 @@ void record_attempts(struct arena *arena, const struct json_value *attempts)
 void record_body(const struct json_value *record)
 {
     struct slice body = json_text(json_get(record, "body"));
-    if (body.len > 0)
-        printf("\n%.*s\n", SLICE_ARG(body));
+    if (body.len == 0)
+        return;
+    printf("\n");
+    output_lines(body);
 }

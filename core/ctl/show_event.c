@@ -34,7 +34,7 @@ static void print_event(struct arena *arena, const char *key, const struct json_
     record_attempts(arena, json_get(event, "attempts"));
     record_body(event);
     if (slice_is(status, "dead"))
-        printf("\nTry it again: waybillctl dlq replay '%s'\n", key);
+        printf("\nTry it again: waybillctl dlq replay %.*s\n", SLICE_ARG(output_shell_word(arena, key)));
 }
 
 static enum ctl_exit run_show(struct ctl *ctl, const void *options, int argc, char **argv)

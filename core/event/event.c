@@ -43,7 +43,8 @@ static bool check_text(struct slice text, size_t max, struct error *err)
     }
     for (size_t i = 0; i < text.len; i++) {
         unsigned char c = (unsigned char)text.base[i];
-        if (c < 0x20 || c == 0x7f) {
+        bool is_c1 = c == 0xc2 && i + 1 < text.len && (unsigned char)text.base[i + 1] < 0xa0; /* U+0080 to U+009F */
+        if (c < 0x20 || c == 0x7f || is_c1) {
             error_set(err, "must not contain control characters");
             return false;
         }

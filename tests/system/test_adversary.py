@@ -1,6 +1,9 @@
 """What a hostile and competent stranger tries: bytes that a proxy in front may read differently, and names that break
 things further in."""
 
+import json
+import shlex
+
 import pytest
 
 from lib import sign
@@ -71,3 +74,47 @@ def test_host_that_is_no_host_name(stack, host):
         assert (answer.status, answer.problem()["code"]) == (400, "bad_framing")
         assert connection.is_closed()
     assert_serves(stack)
+
+
+# Names --------------------------------------------------------------------------------------------------------------
+
+STRANGE_IDS = ["a/b/c", "a b", " lead", "'single'", '"double"', "x'; touch /tmp/pwned; '", "$(id)", "`id`", "{x}", "*", "?[a]", "$set",
+               "a.b", "..", "../..", "%2f%00%s", "\\n", "-x", "--json", "null", "demo/x", "\u65e5\u672c", "\U0001f600", "id\u202egpj",
+               "\ufeffbom", "\u00e9" * 128]
+
+
+@pytest.mark.parametrize("event_id", STRANGE_IDS)
+def test_strange_event_id_works_everywhere(stack, event_id):
+    good = make_event(event_id, tracking_number=event_id[:100])
+    bad = make_event(event_id[:120] + " dead", tracking_number=event_id[:100], simulate={"fail": "permanent", "until_replay": True})
+    for event in (good, bad):
+        assert stack.ingest.post(encode(event), sign.standard_webhooks(DEMO_SECRET, "msg_1", encode(event))).status_code == 202
+    wait_for(lambda: stack.store.status(identity(good)) == "succeeded", 10, "succeeded")
+    wait_for(lambda: stack.store.status(identity(bad)) == "dead", 10, "dead")
+    assert stack.store.shipments.find_one({"_id": "demo/" + event_id[:100]})
+
+    shown = stack.ctl("events", "show", identity(good))
+    assert shown.returncode == 0 and "succeeded" in shown.stdout, shown
+    assert json.loads(stack.ctl("events", "show", identity(good), "--json").stdout)["status"] == "succeeded"
+    shown = stack.ctl("dlq", "show", identity(bad))
+    hint = next(line for line in shown.stdout.splitlines() if line.startswith("Try it again:"))
+    words = shlex.split(hint.removeprefix("Try it again:"))
+    assert words == ["waybillctl", "dlq", "replay", identity(bad)], "a shell reads what is pasted otherwise"
+    assert stack.ctl(*words[1:]).returncode == 0
+    wait_for(lambda: stack.store.status(identity(bad)) == "succeeded", 10, "succeeded after the replay")
+
+
+@pytest.mark.parametrize("event_id", ["a\u009b31m", "a\u0085b", "\u007f", "a\u001b[31m", "a\nb", "a\0"])
+def test_event_id_that_a_terminal_would_obey(stack, event_id):
+    body = json.dumps(make_event(event_id)).encode()
+    answer = stack.ingest.post(body, sign.standard_webhooks(DEMO_SECRET, "msg_1", body))
+    assert (answer.status_code, answer.json()["code"], answer.json()["field"]) == (422, "invalid_field", "event_id")
+
+
+def test_texts_that_a_terminal_would_obey(stack):
+    event = make_event(note="red \u009b31m \x7f", simulate={"fail": "permanent"})
+    stack.accept(event)
+    wait_for(lambda: stack.store.status(identity(event)) == "dead", 10, "dead")
+    for words in (("dlq", "show", identity(event)), ("events", "show", identity(event))):
+        text = stack.ctl(*words).stdout
+        assert "red ?31m ?" in text

@@ -94,6 +94,11 @@ static void names_that_would_break_keys_are_refused(void **state)
     assert_string_equal(field, "event_id");
     event.event_id = SLICE_LITERAL("a\xff");
     assert_false(event_check_fields(&event, &field, &err));
+    event.event_id = SLICE_LITERAL("a\xc2\x9b"
+                                   "31m"); /* what terminals take for an escape */
+    assert_false(event_check_fields(&event, &field, &err));
+    event.event_id = SLICE_LITERAL("\u00a0\u00e9 '{}*/");
+    assert_true(event_check_fields(&event, &field, &err));
     char longest[EVENT_ID_MAX_BYTES + 1];
     memset(longest, 'x', sizeof longest);
     event.event_id = (struct slice){longest, EVENT_ID_MAX_BYTES};

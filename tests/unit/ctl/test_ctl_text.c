@@ -160,6 +160,15 @@ static void ages_are_short(void **state)
     arena_free(arena);
 }
 
+static void words_of_a_shell_are_quoted(void **state)
+{
+    (void)state;
+    struct arena *arena = arena_new();
+    assert_true(slice_is(output_shell_word(arena, "demo/a b"), "'demo/a b'"));
+    assert_true(slice_is(output_shell_word(arena, "x'; y; 'z"), "'x'\\''; y; '\\''z'"));
+    arena_free(arena);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -171,6 +180,7 @@ int main(void)
         cmocka_unit_test(empty_fields_are_left_out_and_missing_ones_made),
         cmocka_unit_test(what_is_no_json_is_not_composed),
         cmocka_unit_test(ages_are_short),
+        cmocka_unit_test(words_of_a_shell_are_quoted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
