@@ -17,6 +17,16 @@ def make_replica(stack, ends):
     return replica
 
 
+def wait_until_it_follows(primary):
+    """A replica that has just come counts as connected before it takes note of what is written."""
+    def follows():
+        with primary.client() as connection:  # WAIT speaks of its own connection's writes
+            connection.set("following", 1)
+            return connection.execute_command("WAIT", 1, 200)
+
+    wait_for(follows, 10, "a replica that follows")
+
+
 @pytest.fixture
 def replicated(make_stack):
     """(stack without a running worker, its replica). The replica belongs to the primary from the beginning."""
@@ -29,6 +39,7 @@ def replicated(make_stack):
 
         stack = make_stack({"WAYBILL_ACK_REPLICAS": 1, "WAYBILL_QUEUE_TIMEOUT_MS": 1000}, prepare=add, workers=0,
                            start_store=True)
+        wait_until_it_follows(stack.redis.client)
         yield stack, replicas[0]
 
 
