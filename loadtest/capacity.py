@@ -3,7 +3,8 @@
 
     loadtest/capacity.py --repeat 3        each configuration three times, in turns; the table shows medians
 
-Every run starts a stack of its own. Figures are of this machine, on which senders, gateway, Redis and store share the CPUs.
+Every run starts a stack of its own. Figures are of this machine, on which senders, gateway, Redis and store share the CPUs;
+"others" is what went to work that has nothing to do with the load test.
 """
 
 import argparse
@@ -21,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CONFIGURATIONS = ((1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (2, 3))
 
 HEAD = ("ingest threads", "workers", "acknowledged/s", "p50", "p99", "resolved/s meanwhile", "resolved/s after", "CPUs meanwhile: senders",
-        "ingest", "redis", "workers", "store", "CPUs after: workers", "store", "redis", "load average")
+        "ingest", "redis", "workers", "store", "others", "CPUs after: workers", "store", "redis")
 
 
 def measure(ingest_threads, workers, profile):
@@ -51,10 +52,11 @@ def row(summary):
         seconds = sum(all_in_all[name] - meanwhile[name] for name in all_in_all if name.startswith(names))
         return seconds / max(drain_s, 0.001)
 
+    busy = [share for share in summary["curves"]["busy"][: int(attack_s / summary["curves"]["step_s"])] if share is not None]
+    others = statistics.mean(busy) / 100 * summary["machine"]["cpus"] - during("") if busy else 0.0
     return (summary["acked"] / attack_s, summary["ack_s"]["50"] * 1000, summary["ack_s"]["99"] * 1000,
             summary["resolved_in_attack"] / attack_s, summary["drain_rate"] or 0, during("vegeta", "targets"), during("ingest"),
-            during("redis"), during("worker"), during("store"), after("worker"), after("store"), after("redis"),
-            summary["load_average"]["before"])
+            during("redis"), during("worker"), during("store"), others, after("worker"), after("store"), after("redis"))
 
 
 def table(runs):
@@ -63,7 +65,7 @@ def table(runs):
     for configuration, rows in runs.items():
         median = [statistics.median(values) for values in zip(*rows)]
         cells = [f"{median[0]:.0f}", f"{median[1]:.1f} ms", f"{median[2]:.1f} ms", f"{median[3]:.0f}", f"{median[4]:.0f}",
-                 *(f"{value:.2f}" for value in median[5:13]), f"{median[13]:.1f}"]
+                 *(f"{value:.2f}" for value in median[5:])]
         lines.append("| " + " | ".join([*map(str, configuration), *cells]) + " |")
     return "\n".join(lines)
 

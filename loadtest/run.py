@@ -54,7 +54,8 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--profile", default="smoke", help="one of loadtest/profiles.toml (default: smoke)")
     parser.add_argument("--url", help="a gateway that runs already; without: a stack of its own")
-    parser.add_argument("--no-simulate", action="store_true", help="the gateway runs without WAYBILL_SIMULATE: send no failures")
+    parser.add_argument("--no-simulate", action="store_true", default=os.environ.get("WAYBILL_SIMULATE") == "0",
+                        help="the gateway runs without WAYBILL_SIMULATE: send no failures (also when that is 0 here)")
     parser.add_argument("--workers", type=int, help="worker processes of a stack of its own")
     parser.add_argument("--worker-threads", type=int, help="pipelines of each worker")
     parser.add_argument("--ingest-threads", type=int, help="loop threads of ingest")
