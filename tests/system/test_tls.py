@@ -96,17 +96,24 @@ def test_renewed_certificate_is_taken_by_a_reload(stack, folder):
     assert post(stack, folder).status_code == 202
 
 
+def renew(stack, folder, name):
+    """Puts a new certificate in place and waits until it is served."""
+    before = handshake(stack)[1]
+    write_certificate(folder, name)
+    assert stack.ingest.reload().status_code == 200
+    wait_for(lambda: handshake(stack)[1] != before, 10)
+
+
 def test_connection_that_was_open_before_the_reload_can_still_shake_hands(stack, folder):
-    """It was accepted under the old certificate and has sent nothing yet."""
+    """It was accepted under an older certificate and has sent nothing yet."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    renew(stack, folder, "of the connection")
     wait_for(lambda: stack.ingest.status()["connections"] == 0, 5)
     with socket.create_connection(("127.0.0.1", stack.ingest.port), timeout=5) as plain:
         wait_for(lambda: stack.ingest.status()["connections"] == 1, 5)
-        before = handshake(stack)[1]
-        write_certificate(folder, "renewed")
-        assert stack.ingest.reload().status_code == 200
-        wait_for(lambda: handshake(stack)[1] != before, 10)
+        renew(stack, folder, "next")
+        renew(stack, folder, "after that")
         with context.wrap_socket(plain) as secure:
             assert secure.version()
     assert post(stack, folder).status_code == 202
