@@ -83,7 +83,7 @@ quietly docker build --build-arg "BASE_IMAGE=$base" --target devstore -t "$devst
 
 cat <<END
 export BASE_IMAGE=$base REDIS_IMAGE=$redis MONGO_IMAGE=$devstore
-export MONGO_URL_SECRET=mongo_url_devstore
+export MONGO_URL_SECRET=mongo_url_devstore GO_IMAGE=$base
 END
 if [ "${DOCKER_BUILDKIT:-}" = 0 ]; then
     echo "export DOCKER_BUILDKIT=0 COMPOSE_DOCKER_CLI_BUILD=0"

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """Attacks a gateway with a profile, waits until the backlog has drained, reconciles, and reports.
 
     make loadtest PROFILE=smoke                                  a stack of its own on this machine
@@ -69,7 +69,8 @@ def settings_of(options):
     for name in ("workers", "worker_threads", "ingest_threads"):
         if getattr(options, name) is not None:
             profile[name] = getattr(options, name)
-    if options.no_simulate:
+    # A gateway of somebody else's Compose file, say: whoever switched it off there has told it here too.
+    if options.no_simulate or (options.url and os.environ.get("WAYBILL_SIMULATE") == "0"):
         profile["shares"].update({TRANSIENT: 0, PERMANENT: 0})
     return profile
 
@@ -117,7 +118,6 @@ class Run:
             say(f"attack: {report.describe_phase(settings)}")
             phase.run(self._vegeta, self.gateway, self.meter.watch)
             self.phases.append(phase)
-        self.cpu_attack = self.meter.cpu()
 
     def _read(self):
         """What vegeta wrote down."""
@@ -145,7 +145,8 @@ class Run:
 
     def summary(self):
         """Everything that the reports show, as plain data."""
-        account, latencies = self.account, self.latencies()
+        account, latencies, samples = self.account, self.latencies(), self.meter.samples
+        draining = figures.draining(account, self.attack_ended)
         verdicts = figures.criteria(self.profile, account, latencies, self.gateway.database is not None, self.drained)
         return {
             "profile": self.profile, "began": self.began, "seed": self.seed, "machine": machine(),
@@ -159,11 +160,12 @@ class Run:
             "extra_attempts": account.extra_attempts, "duplicates_counted": account.duplicates_counted,
             "wrong": {what: {"count": account.wrong_count[what], "examples": examples} for what, examples in account.wrong.items()},
             "ack_s": figures.percentiles(latencies), "gateway_ack_s": self.acks,
-            "end_to_end_s": self._end_to_end(), "usage": self.meter.usage, "cpu_attack_s": self.cpu_attack,
+            "end_to_end_s": self._end_to_end(), "usage": self.meter.usage, "cpus_attack": figures.cpus(samples, self.attack_ended - self.attack_s, self.attack_ended),
+            "cpus_draining": figures.cpus(samples, self.attack_ended, draining["until"]) if draining else {},
             "resolved_in_attack": sum(resolved <= self.attack_ended for _, resolved, _ in account.times),
             "drain_rate": figures.drain_rate(self.account, self.attack_ended), "disk": self.disk,
             "generators": [phase.generator for phase in self.phases], "targets_ran_out": any(phase.ended_early for phase in self.phases),
-            "curves": figures.curves(self.phases, account, self.meter.samples), "histogram": figures.histogram(latencies),
+            "curves": figures.curves(self.phases, account, samples), "histogram": figures.histogram(latencies),
             "outcome_histogram": figures.histogram([end - start for start, end, kind in account.times if kind == VALID]),
         }
 

@@ -150,7 +150,14 @@ class Composed:
         self.store, self.redis = Store(self), Queue(self)
         self.environment = clean_environment({
             **SETTINGS, "COMPOSE_PROJECT_NAME": self.project, "WAYBILL_PORT": self.port, "WAYBILL_SCRIPTS_DIR": self.scripts,
-            "WAYBILL_SECRETS_DIR": self._write_secrets()})
+            "WAYBILL_SECRETS_DIR": self._write_secrets(), "LOADTEST_RESULTS": self._open_folder("results")})
+
+    def _open_folder(self, name):
+        """A folder that a container's user may write to."""
+        folder = self.folder / name
+        folder.mkdir()
+        folder.chmod(0o777)
+        return folder
 
     def _write_secrets(self):
         """The development secrets with random passwords in the places of theirs."""

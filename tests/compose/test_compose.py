@@ -159,6 +159,18 @@ def test_three_workers_share_the_work(stack):
     assert len(workers) == 3
 
 
+def test_the_load_test_attacks_and_reconciles(stack):
+    if subprocess.run([ROOT / "tools/go_tools.sh"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("vegeta cannot be built here: no Go, or no module proxy")
+    stack.compose("--profile", "loadtest", "build", "loadtest", timeout=300)
+    done = stack.compose("--profile", "loadtest", "run", "--rm", "-T", "loadtest", check=False)
+    assert done.returncode == 0 and ", 0 failed" in done.stdout, done.stdout + done.stderr
+    results, = (stack.folder / "results").iterdir()
+    summary = json.loads((results / "summary.json").read_text())
+    assert summary["resolved"] == summary["identities"] > 1000
+    assert (results / "report.html").stat().st_size > 1000
+
+
 def generations(stack):
     """The script generation of each worker, from its admin listener."""
     return [requests.get(f"http://{worker.address}:9081/status", timeout=5).json()["scripts"]["generation"]
