@@ -23,6 +23,7 @@ deps: ## install the Debian packages that are missing
 
 build: ## compile into build/bin/
 	@tools/deps.sh build
+	@mkdir -p build && test -w build || { echo "make: cannot write to $(CURDIR)/build: clone into a folder of your own" >&2; exit 1; }
 	@test -f build/build.ninja || cmake --preset release --log-level=WARNING >/dev/null
 	@test -x build/bin/waybillctl || echo 'Building ...'
 	@cmake --build --preset release --target $(EXECUTABLES) >build/build.log || { cat build/build.log; exit 1; }

@@ -349,7 +349,8 @@ class LocalStack:
 
     def stop(self, hurry=lambda: False):
         """Ingest first, so that nothing new comes in; then the worker; then what both need."""
-        drain_s = int(self.environment.get("WAYBILL_DRAIN_MS", "15000")) / 1000
+        drain_ms = self.environment.get("WAYBILL_DRAIN_MS", "")
+        drain_s = int(drain_ms) / 1000 if drain_ms.isdecimal() else 15  # what is no number, the services refuse
         for child in reversed(self.children):
             child.terminate()
             child.wait(drain_s + KILL_MARGIN_S, hurry)

@@ -175,7 +175,7 @@ static enum ctl_exit count_only(struct replay *r, const struct store_dead_filter
     if (exit_code == CTL_OK && r->json)
         printf("{\"would_replay\":%lld}\n", (long long)count);
     else if (exit_code == CTL_OK)
-        printf("%lld dead letters would be replayed.\n", (long long)count);
+        printf("%lld dead letter%s would be replayed.\n", (long long)count, count == 1 ? "" : "s");
     return exit_code;
 }
 

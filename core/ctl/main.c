@@ -48,6 +48,8 @@ static void print_command(const struct command *command, int width)
 {
     char left[64];
     snprintf(left, sizeof left, "%s %s", command->name, command->arguments);
+    for (const char *c = left; *c != '\0'; c++)
+        width += ((unsigned char)*c & 0xc0) == 0x80; /* bytes that take no column of their own */
     printf("  %-*s %s\n", width, left, command->summary);
 }
 

@@ -138,6 +138,14 @@ static void add_store_row(struct ctl *ctl, struct output_table *table, const str
     output_table_add(table, (const struct slice[]){SLICE_LITERAL("store"), state, detail});
 }
 
+/* After a reload that one of them refused. */
+static bool scripts_differ(const struct report *r)
+{
+    struct slice ingest = json_text(json_get(json_get(r->ingest.status.json, "scripts"), "hash"));
+    struct slice worker = json_text(json_get(json_get(r->worker.status.json, "scripts"), "hash"));
+    return ingest.len > 0 && worker.len > 0 && !slice_equal(ingest, worker);
+}
+
 static void print_report(struct ctl *ctl, const struct report *r)
 {
     struct output_table table = {.n_columns = 3};
@@ -149,6 +157,8 @@ static void print_report(struct ctl *ctl, const struct report *r)
     output_table_free(&table);
     if (r->durability[0] != '\0')
         printf("\nWarning: %s\n", r->durability);
+    if (scripts_differ(r))
+        printf("\nWarning: ingest and worker run different scripts: waybillctl check, then waybillctl reload\n");
     if (r->letters[0] > 0)
         printf("\n%lld dead letter%s for somebody to look: waybillctl dlq list\n", (long long)r->letters[0],
                r->letters[0] == 1 ? " waits" : "s wait");

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/memory.h"
+#include "ingest/problem.h"
 
 #define MAX_CODES  100 /* a script that makes codes up must not grow the metrics without end */
 #define CODE_BYTES 65
@@ -35,11 +36,33 @@ static struct metric *reloads(struct measures *m, const char *labels)
     return metrics_counter(m->registry, "waybill_scripts_reloads_total", labels, "Reloads of the scripts, by result.");
 }
 
+static struct metric *find_or_add(struct measures *m, struct slice code)
+{
+    struct answer_counts *answers = m->answers;
+    for (size_t i = 0; i < answers->n; i++) {
+        if (slice_is(code, answers->of[i].code))
+            return answers->of[i].metric;
+    }
+    if (answers->n == MAX_CODES || code.len >= CODE_BYTES)
+        return counter_of(m, "other");
+    memcpy(answers->of[answers->n].code, code.base, code.len);
+    answers->of[answers->n].metric = counter_of(m, answers->of[answers->n].code);
+    return answers->of[answers->n++].metric;
+}
+
+/* From the start, as an alert on growth does not see the step from no counter to the first count. */
+static void open_counters(struct measures *m)
+{
+    m->answered_accepted = counter_of(m, "accepted");
+    for (int id = 0; id < PROBLEM_COUNT; id++)
+        (void)find_or_add(m, problem_of((enum problem_id)id, "").code);
+}
+
 void measures_open(struct measures *m, struct metrics *registry)
 {
     *m = (struct measures){.registry = registry, .answers = memory_alloc(sizeof *m->answers)};
     pthread_mutex_init(&m->answers->lock, NULL);
-    m->answered_accepted = counter_of(m, "accepted");
+    open_counters(m);
     m->accepted =
         metrics_counter(registry, "waybill_ingest_events_accepted_total", NULL, "Events acknowledged: Redis has them.");
     m->ack_seconds = metrics_histogram(registry, "waybill_ingest_ack_seconds", NULL,
@@ -62,20 +85,6 @@ void measures_close(struct measures *m)
         return;
     pthread_mutex_destroy(&m->answers->lock);
     free(m->answers);
-}
-
-static struct metric *find_or_add(struct measures *m, struct slice code)
-{
-    struct answer_counts *answers = m->answers;
-    for (size_t i = 0; i < answers->n; i++) {
-        if (slice_is(code, answers->of[i].code))
-            return answers->of[i].metric;
-    }
-    if (answers->n == MAX_CODES || code.len >= CODE_BYTES)
-        return counter_of(m, "other");
-    memcpy(answers->of[answers->n].code, code.base, code.len);
-    answers->of[answers->n].metric = counter_of(m, answers->of[answers->n].code);
-    return answers->of[answers->n++].metric;
 }
 
 void measures_count(struct measures *m, struct slice code)

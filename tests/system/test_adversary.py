@@ -118,3 +118,14 @@ def test_texts_that_a_terminal_would_obey(stack):
     for words in (("dlq", "show", identity(event)), ("events", "show", identity(event))):
         text = stack.ctl(*words).stdout
         assert "red ?31m ?" in text
+
+
+# At three in the morning -----------------------------------------------------------------------------------------------
+
+
+def test_status_tells_of_a_reload_that_only_one_service_took(make_stack):
+    stack = make_stack()
+    assert "different scripts" not in stack.ctl("status").stdout
+    (stack.scripts / "process.lua").write_text("return function( end\n")
+    assert stack.ctl("reload").returncode == 1
+    assert "different scripts" in stack.ctl("status").stdout

@@ -25,6 +25,20 @@ static void each_code_has_its_counter(void **state)
     metrics_free(registry);
 }
 
+static void alerts_see_the_first_count(void **state)
+{
+    (void)state;
+    struct metrics *registry = metrics_new();
+    struct measures measures;
+    struct buf text = {0};
+    measures_open(&measures, registry);
+    metrics_write(registry, &text);
+    assert_non_null(strstr(text.data, "waybill_ingest_requests_total{code=\"queue_unavailable\"} 0\n"));
+    buf_free(&text);
+    measures_close(&measures);
+    metrics_free(registry);
+}
+
 static void made_up_codes_do_not_grow_without_end(void **state)
 {
     (void)state;
@@ -50,6 +64,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_code_has_its_counter),
+        cmocka_unit_test(alerts_see_the_first_count),
         cmocka_unit_test(made_up_codes_do_not_grow_without_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
