@@ -28,7 +28,7 @@ struct ingest {
     mono_time started;
     char address[280];
     int listen_fd;
-    struct ssl_ctx_st *tls; /* of the start; the loops share it */
+    struct ssl_ctx_st *tls; /* the newest; the loops share it */
     struct http *http;
     struct rate *rate;
     struct metrics *metrics;
@@ -133,6 +133,18 @@ static bool load_certificate(const struct ingest *ingest, struct ssl_ctx_st **tl
     return *tls != NULL || config->tls_cert_file == NULL;
 }
 
+/* The new one as ours, or NULL when it is the one that we have: then the loops need not change. */
+static struct ssl_ctx_st *adopt_certificate(struct ingest *ingest, struct ssl_ctx_st *tls)
+{
+    if (tls == NULL || tls_is_same(tls, ingest->tls)) {
+        tls_free(tls);
+        return NULL;
+    }
+    tls_free(ingest->tls);
+    ingest->tls = tls;
+    return tls;
+}
+
 static bool reload_locked(struct ingest *ingest, struct error *err)
 {
     uint32_t generation = script_set_generation(ingest->scripts) + 1;
@@ -147,9 +159,9 @@ static bool reload_locked(struct ingest *ingest, struct error *err)
         return false;
     }
     configure_rates(ingest, policies[0]);
+    tls = adopt_certificate(ingest, tls);
     for (size_t i = 0; i < ingest->n_loops; i++)
         loop_offer(ingest->loops[i], policies[i], tls_share(tls));
-    tls_free(tls);
     free(policies);
     adopt_scripts(ingest, set);
     log_info("scripts reloaded", LOG_I("generation", generation), LOG_S("hash", script_set_hash(set)));

@@ -18,6 +18,11 @@
 
 enum loop_state { LOOP_STARTING, LOOP_RUNNING, LOOP_FAILED, LOOP_ENDED };
 
+struct retired_tls {
+    struct retired_tls *next;
+    struct ssl_ctx_st *tls;
+};
+
 struct loop {
     struct loop_options options;
     pthread_t thread;
@@ -30,6 +35,7 @@ struct loop {
     struct listener *listener;
     struct desk desk;
     struct ssl_ctx_st *tls; /* shared */
+    struct retired_tls *retired;
     bool left_connections;
 
     /* From other threads. */
@@ -59,6 +65,24 @@ static void on_wake(h2o_multithread_receiver_t *receiver, h2o_linklist_t *messag
     (void)messages; /* never any: being woken is all */
 }
 
+/* An accepted connection uses the context that was in force, without being one of its owners, until its first bytes
+ * arrive. So one that was replaced is kept as long as the loop; that happens once for each new certificate. */
+static void retire_tls(struct loop *loop)
+{
+    struct retired_tls *retired = memory_alloc(sizeof *retired);
+    *retired = (struct retired_tls){loop->retired, loop->tls};
+    loop->retired = retired;
+}
+
+static void free_retired_tls(struct loop *loop)
+{
+    for (struct retired_tls *next; loop->retired != NULL; loop->retired = next) {
+        next = loop->retired->next;
+        tls_free(loop->retired->tls);
+        free(loop->retired);
+    }
+}
+
 static void take_offers(struct loop *loop)
 {
     struct policy *policy = atomic_exchange(&loop->offered_policy, NULL);
@@ -69,7 +93,7 @@ static void take_offers(struct loop *loop)
     struct ssl_ctx_st *tls = atomic_exchange(&loop->offered_tls, NULL);
     if (tls != NULL) {
         listener_set_tls(loop->listener, tls);
-        tls_free(loop->tls);
+        retire_tls(loop);
         loop->tls = tls;
     }
 }
@@ -154,6 +178,7 @@ static void tear_down(struct loop *loop)
     h2o_evloop_destroy(loop->evloop);
     policy_free(loop->desk.policy);
     tls_free(loop->tls);
+    free_retired_tls(loop);
     arena_free(loop->desk.arena);
     buf_free(&loop->desk.text);
 }

@@ -42,3 +42,21 @@ void tls_free(SSL_CTX *tls)
 {
     SSL_CTX_free(tls);
 }
+
+static STACK_OF(X509) * chain_of(const SSL_CTX *tls)
+{
+    STACK_OF(X509) *chain = NULL;
+    SSL_CTX_get0_chain_certs(tls, &chain);
+    return chain;
+}
+
+bool tls_is_same(SSL_CTX *a, SSL_CTX *b)
+{
+    STACK_OF(X509) *chain_a = chain_of(a), *chain_b = chain_of(b);
+    int n = chain_a == NULL ? 0 : sk_X509_num(chain_a);
+    bool same = X509_cmp(SSL_CTX_get0_certificate(a), SSL_CTX_get0_certificate(b)) == 0 &&
+                n == (chain_b == NULL ? 0 : sk_X509_num(chain_b));
+    for (int i = 0; same && i < n; i++)
+        same = X509_cmp(sk_X509_value(chain_a, i), sk_X509_value(chain_b, i)) == 0;
+    return same;
+}
