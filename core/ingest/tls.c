@@ -43,7 +43,7 @@ void tls_free(SSL_CTX *tls)
     SSL_CTX_free(tls);
 }
 
-static STACK_OF(X509) * chain_of(const SSL_CTX *tls)
+static STACK_OF(X509) * chain_of(SSL_CTX *tls)
 {
     STACK_OF(X509) *chain = NULL;
     SSL_CTX_get0_chain_certs(tls, &chain);
