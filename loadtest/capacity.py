@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """How capacity grows: the profile "capacity" with different numbers of workers and of ingest's threads, as a table.
 
     loadtest/capacity.py --repeat 3        each configuration three times, in turns; the table shows medians
@@ -42,21 +42,17 @@ def measure(ingest_threads, workers, profile):
 
 def row(summary):
     """The figures of one run, in the order of HEAD but for the configuration."""
-    attack_s, drain_s = summary["attack_s"], summary["drain_s"]
-    meanwhile, all_in_all = summary["cpu_attack_s"], {name: usage["cpu_s"] for name, usage in summary["usage"].items()}
+    attack_s, meanwhile, after = summary["attack_s"], summary["cpus_attack"], summary["cpus_draining"]
 
-    def during(*names):
-        return sum(seconds for name, seconds in meanwhile.items() if name.startswith(names)) / attack_s
-
-    def after(*names):
-        seconds = sum(all_in_all[name] - meanwhile[name] for name in all_in_all if name.startswith(names))
-        return seconds / max(drain_s, 0.001)
+    def of(cpus, *names):
+        return sum(value for name, value in cpus.items() if name.startswith(names))
 
     busy = [share for share in summary["curves"]["busy"][: int(attack_s / summary["curves"]["step_s"])] if share is not None]
-    others = statistics.mean(busy) / 100 * summary["machine"]["cpus"] - during("") if busy else 0.0
+    others = statistics.mean(busy) / 100 * summary["machine"]["cpus"] - of(meanwhile, "") if busy else 0.0
     return (summary["acked"] / attack_s, summary["ack_s"]["50"] * 1000, summary["ack_s"]["99"] * 1000,
-            summary["resolved_in_attack"] / attack_s, summary["drain_rate"] or 0, during("vegeta", "targets"), during("ingest"),
-            during("redis"), during("worker"), during("store"), others, after("worker"), after("store"), after("redis"))
+            summary["resolved_in_attack"] / attack_s, summary["drain_rate"] or 0, of(meanwhile, "vegeta", "targets"),
+            of(meanwhile, "ingest"), of(meanwhile, "redis"), of(meanwhile, "worker"), of(meanwhile, "store"), others,
+            of(after, "worker"), of(after, "store"), of(after, "redis"))
 
 
 def table(runs):

@@ -76,12 +76,21 @@ def _sum_wrong(account, *beginnings):
     return sum(count for what, count in account.wrong_count.items() if what.startswith(beginnings))
 
 
-def drain_rate(account, attack_ended):
-    """Events resolved a second after the attack, while there was a real backlog: until nine tenths of it were gone. None
-    when there was too little to tell."""
+def draining(account, attack_ended):
+    """{"rate", "until"}: events resolved a second after the attack while there was a real backlog, that is until nine tenths
+    of what was left were done; the rest waits for retries. None when there was too little to tell."""
     later = sorted(resolved for _, resolved, _ in account.times if resolved > attack_ended)
     part = int(len(later) * 0.9)
-    return part / (later[part] - attack_ended) if part >= 1000 else None
+    return {"rate": part / (later[part] - attack_ended), "until": later[part]} if part >= 1000 else None
+
+
+def cpus(samples, start, end):
+    """{name: how many CPUs it used on average} between two times, from the samples around them. {} without any."""
+    first = next((one for one in reversed(samples) if one.at <= start), None)
+    last = next((one for one in samples if one.at >= end), samples[-1] if samples else None)
+    if not first or not last or last.at <= first.at:
+        return {}
+    return {name: (seconds - first.cpu.get(name, 0.0)) / (last.at - first.at) for name, seconds in last.cpu.items()}
 
 
 def curves(phases, account, samples):
@@ -93,7 +102,7 @@ def curves(phases, account, samples):
     acked = sorted((result.at + result.latency, result.latency) for phase in phases for result in phase.results
                    if 200 <= result.code < 300)
     start = min((result.at for phase in phases for result in phase.results), default=0.0)
-    ends = [at for at, _ in acked[-1:]] + [resolved for _, resolved, _ in account.times] + [at for at, _, waiting, _ in samples if waiting]
+    ends = [at for at, _ in acked[-1:]] + [resolved for _, resolved, _ in account.times] + [at for at, _, waiting, *_ in samples if waiting]
     length = max(max(ends, default=start) - start, 1.0)
     step = next((step for step in (0.25, 0.5, 1, 2, 5, 10, 30, 60) if length / step <= MOST_POINTS), 60)
     count = math.ceil(length / step) + 1
@@ -107,7 +116,7 @@ def curves(phases, account, samples):
     return {
         "step_s": step, "start": start, "accepted": _until(ends_at, step, [round(len(one) / step, 1) for one in by_step]),
         "resolved": [round(one / step, 1) for one in resolved], "waiting": _backlog(account.times, start, step, count),
-        "busy": _per_step([(at, busy) for at, busy, _, _ in samples], start, step, count, lambda share: round(100 * share)),
+        "busy": _per_step([(at, busy) for at, busy, *_ in samples], start, step, count, lambda share: round(100 * share)),
         "memory": _memory(samples, start, step, count), "latency": [_median_and_p99(one) for one in by_step],
     }
 
@@ -148,7 +157,7 @@ def _per_step(samples, start, step, count, show):
 def _memory(samples, start, step, count):
     """{name: megabytes in each step}; the workers as one."""
     by_name = collections.defaultdict(list)
-    for at, _, _, sizes in samples:
+    for at, _, _, sizes, _ in samples:
         total = collections.Counter()
         for name, size in sizes.items():
             total["workers" if name.startswith("worker") else name] += size

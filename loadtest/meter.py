@@ -1,5 +1,6 @@
 """What the run costs: CPU seconds and memory of each process, how busy the machine is, how much waits in the queue."""
 
+import collections
 import os
 import platform
 import tempfile
@@ -11,11 +12,16 @@ TICKS = os.sysconf("SC_CLK_TCK")
 INTERVAL_S = 0.5
 
 
+# at: Unix seconds; busy: share of the machine since the sample before; waiting: events in the queue, or None;
+# memory: {name: resident bytes}; cpu: {name: CPU seconds so far}.
+Sample = collections.namedtuple("Sample", "at busy waiting memory cpu")
+
+
 class Meter:
     """Looks at /proc and at the queue twice a second, in a thread, from start() to stop().
 
     usage: {name: {"cpu_s", "rss_peak_bytes"}}; a name may stand for several processes, one after the other.
-    samples: [(Unix seconds, busy share of the machine, events waiting or None, {name: resident bytes})].
+    samples: [Sample], oldest first.
     """
 
     def __init__(self, processes, queue=None):
@@ -36,6 +42,7 @@ class Meter:
             self.usage.setdefault(name, {"cpu_s": 0.0, "rss_peak_bytes": 0})
 
     def start(self):
+        self._look()
         self._thread.start()
         return self
 
@@ -44,28 +51,20 @@ class Meter:
         self._thread.join()
         self._look()
 
-    def cpu(self):
-        """{name: CPU seconds} up to now."""
-        self._look_at_all()
-        with self._lock:
-            return {name: usage["cpu_s"] for name, usage in self.usage.items()}
-
     def _run(self):
         while not self._end.wait(INTERVAL_S):
             self._look()
 
-    def _look_at_all(self):
+    def _look(self):
         with self._lock:
             for pid, name in self._pids.items():
                 self._look_at(pid, self.usage[name])
-
-    def _look(self):
-        self._look_at_all()
+            cpu = {name: usage["cpu_s"] for name, usage in self.usage.items()}
         busy = _machine_ticks()
         total = busy[1] - self._busy[1]
         share = (busy[0] - self._busy[0]) / total if total else 0.0
         self._busy = busy
-        self.samples.append((time.time(), round(share, 3), self._waiting(), self._memory()))
+        self.samples.append(Sample(time.time(), round(share, 3), self._waiting(), self._memory(), cpu))
 
     def _look_at(self, pid, usage):
         seconds = _cpu_seconds(pid)

@@ -93,37 +93,35 @@ def _resources(summary):
     if not summary["usage"]:
         return ""
     acked, attack_s, drain_s = max(summary["acked"], 1), summary["attack_s"], summary["drain_s"]
-    rows, used, before = [], 0.0, 0.0
-    for name, usage in summary["usage"].items():
-        attack = summary["cpu_attack_s"].get(name, 0.0)
-        rows.append((name, *_cpu(usage["cpu_s"], attack, acked, attack_s, drain_s), f"{usage['rss_peak_bytes'] / 1e6:.0f} MB"))
-        used, before = used + usage["cpu_s"], before + attack
-    rows.append(("all of these", *_cpu(used, before, acked, attack_s, drain_s), ""))
+    attack, draining = summary["cpus_attack"], summary["cpus_draining"]
+    rows = [(name, *_cpu(usage["cpu_s"], acked, attack.get(name), draining.get(name)), f"{usage['rss_peak_bytes'] / 1e6:.0f} MB")
+            for name, usage in summary["usage"].items()]
+    used = sum(usage["cpu_s"] for usage in summary["usage"].values())
+    rows.append(("all of these", *_cpu(used, acked, sum(attack.values()), sum(draining.values()) if draining else None), ""))
     whole = (attack_s + drain_s) * summary["machine"]["cpus"]
-    busy = _busy(summary, before)
+    busy = _busy(summary, sum(attack.values()))
     waited, wall = (sum(one[key] for one in summary["generators"]) for key in ("waited_s", "wall_s"))
-    return ("## Resources\n\n" + _table(("process", "CPU time", "per acknowledged event", "CPUs during the attack", "CPUs after it", "most memory"), rows)
+    return ("## Resources\n\n" + _table(("process", "CPU time", "per acknowledged event", "CPUs during the attack", "CPUs while draining", "most memory"), rows)
             + f"\nThese are {100 * used / whole:.0f} % of what the machine's {summary['machine']['cpus']} CPUs could have given"
             f" from the first request to the last outcome{busy}. "
             f"The target generator spent {100 * waited / max(wall, 0.001):.0f} % of its time waiting for vegeta"
             + (": it was not the limit.\n" if waited > wall / 4 else ": **it may have been the limit.**\n"))
 
 
-def _busy(summary, own_s):
+def _busy(summary, own):
     """How busy the machine was during the attack, and how much of that was somebody else's work."""
     attack_s, cpus, step = summary["attack_s"], summary["machine"]["cpus"], summary["curves"]["step_s"]
     shares = [busy for busy in summary["curves"]["busy"][: max(1, int(attack_s / step))] if busy is not None]
     if not shares:
         return ""
     share = sum(shares) / len(shares)
-    others = max(0.0, share / 100 * cpus - own_s / attack_s)
+    others = max(0.0, share / 100 * cpus - own)
     return f"; during the attack the machine was {share:.0f} % busy, {others:.1f} of its CPUs with work that is not in this table"
 
 
-def _cpu(seconds, attack, acked, attack_s, drain_s):
-    """Cells: seconds, microseconds an event, and how many CPUs that was on average during the attack and after it."""
-    later = f"{(seconds - attack) / drain_s:.2f}" if drain_s > 1 else "–"
-    return f"{seconds:.2f} s", f"{seconds / acked * 1e6:.1f} µs", f"{attack / max(attack_s, 0.001):.2f}", later
+def _cpu(seconds, acked, attack, draining):
+    """Cells: seconds, microseconds an event, and how many CPUs that was during the attack and while draining."""
+    return f"{seconds:.2f} s", f"{seconds / acked * 1e6:.1f} µs", *("–" if one is None else f"{one:.2f}" for one in (attack, draining))
 
 
 def _setting(summary):

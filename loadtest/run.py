@@ -163,7 +163,7 @@ class Run:
             "end_to_end_s": self._end_to_end(), "usage": self.meter.usage, "cpus_attack": figures.cpus(samples, self.attack_ended - self.attack_s, self.attack_ended),
             "cpus_draining": figures.cpus(samples, self.attack_ended, draining["until"]) if draining else {},
             "resolved_in_attack": sum(resolved <= self.attack_ended for _, resolved, _ in account.times),
-            "drain_rate": figures.drain_rate(self.account, self.attack_ended), "disk": self.disk,
+            "drain_rate": draining and draining["rate"], "disk": self.disk,
             "generators": [phase.generator for phase in self.phases], "targets_ran_out": any(phase.ended_early for phase in self.phases),
             "curves": figures.curves(self.phases, account, samples), "histogram": figures.histogram(latencies),
             "outcome_histogram": figures.histogram([end - start for start, end, kind in account.times if kind == VALID]),

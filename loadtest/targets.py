@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """Writes an endless stream of signed events as vegeta JSON targets: the standard input of `vegeta attack -lazy -format=json`.
 
 Signatures are good for five minutes, so each is made only when vegeta is about to need it: the pipe holds some fifty

@@ -31,7 +31,7 @@ def summary(**changes):
         "end_to_end_s": {"succeeded at once": {"50": 4.0, "99": 9.0}, "after failures": {"50": 6.0}},
         "usage": {"ingest": {"cpu_s": 3.0, "rss_peak_bytes": 10_000_000}, "worker1": {"cpu_s": 6.0, "rss_peak_bytes": 20_000_000}},
         "generators": [{"written": 80000, "waited_s": 18.0, "wall_s": 20.0, "cpu_s": 2.0}], "targets_ran_out": False,
-        "cpu_attack_s": {"ingest": 2.0, "worker1": 3.0}, "drain_rate": 3000.0, "disk": {"fsync_median_ms": 0.5, "fsync_longest_ms": 3},
+        "cpus_attack": {"ingest": 0.25, "worker1": 0.5}, "cpus_draining": {"ingest": 0.0, "worker1": 0.9}, "drain_rate": 3000.0, "disk": {"fsync_median_ms": 0.5, "fsync_longest_ms": 3},
         "curves": {"step_s": 0.5, "start": 0.0, "accepted": accepted, "resolved": [2000.0] * 61, "waiting": backlog,
                    "busy": [95] * 61, "memory": {"ingest": [12.0] * 61, "workers": [20.0] * 61, "redis": [100.0] * 61, "store": [50.0] * 61},
                    "latency": [[12.0, 50.0 + i] if i < 40 else None for i in range(61)]},
@@ -87,7 +87,7 @@ def test_the_page_draws_its_charts(browser, dark):
 
 def test_an_empty_run_makes_a_page_too(browser):
     """No answer at all, and a gateway that runs elsewhere: nothing to draw is no reason to fall over."""
-    nothing = summary(acked=0, identities=0, resolved=0, usage={}, cpu_attack_s={}, drain_rate=None, disk=None, histogram=[], outcome_histogram=[], ack_s={}, gateway_ack_s=[], sent={}, answers={},
+    nothing = summary(acked=0, identities=0, resolved=0, usage={}, cpus_attack={}, cpus_draining={}, drain_rate=None, disk=None, histogram=[], outcome_histogram=[], ack_s={}, gateway_ack_s=[], sent={}, answers={},
                       end_to_end_s={"succeeded at once": {}, "after failures": {}},
                       curves={"step_s": 1, "start": 0.0, "accepted": [None], "resolved": [0], "waiting": [0], "busy": [None], "memory": {}, "latency": [None]})
     picture = browser(page.html(nothing))

@@ -5,7 +5,8 @@ import itertools
 
 import pytest
 from loadtest.attack import Result
-from loadtest.figures import NOWHERE, ONCE, RESOLVED, criteria
+from loadtest.figures import NOWHERE, ONCE, RESOLVED, cpus, criteria, draining
+from loadtest.meter import Sample
 from loadtest.plan import DUPLICATE, PERMANENT, REJECTED, TRANSIENT, VALID, Plan
 from loadtest.reconcile import Account, PhaseLedger
 
@@ -132,3 +133,18 @@ def test_late_and_refused_acknowledgements_are_noticed(world):
     for number in valid:
         world.results[number] = world.results[number]._replace(code=503, latency=0.01)
     assert failed(world) == {"at least 99 % of valid events acknowledged within 2 s"}
+
+
+def test_cpus_are_counted_between_the_samples_around():
+    samples = [Sample(at, 1.0, None, {}, {"ingest": at / 4, "worker1": max(0, at - 12) / 2}) for at in (10, 12, 14, 16, 18)]
+    assert cpus(samples, 12, 16) == {"ingest": 0.25, "worker1": 0.5}
+    assert cpus(samples, 10.5, 11.5) == {"ingest": 0.25, "worker1": 0.0}
+    assert cpus(samples, 5, 9) == {} and cpus([], 1, 2) == {}
+
+
+def test_the_rate_of_draining_leaves_out_the_tail_of_retries():
+    account = Account()
+    account.times = [(0, 100 + i / 1000, VALID) for i in range(1, 2001)] + [(0, 120, TRANSIENT)] * 100
+    found = draining(account, 100)
+    assert abs(found["rate"] - 1000) < 10 and 101.8 < found["until"] < 102
+    assert draining(Account(), 100) is None
