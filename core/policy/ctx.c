@@ -140,11 +140,17 @@ static int ctx_write(lua_State *L)
     return 0;
 }
 
-/* ctx:publish(topic, value) */
+/* ctx:publish{topic = …, payload = …}, as ctx:write takes its parts, or ctx:publish(topic, payload) */
 static int ctx_publish(lua_State *L)
 {
     struct process_call *call = object_target(L, CTX_TYPE);
     struct slice topic;
+    if (lua_istable(L, 2)) {
+        lua_settop(L, 2);
+        lua_getfield(L, 2, "topic");
+        lua_getfield(L, 2, "payload");
+        lua_remove(L, 2);
+    }
     luaL_checktype(L, 2, LUA_TSTRING);
     luaL_checkany(L, 3);
     topic.base = lua_tolstring(L, 2, &topic.len);

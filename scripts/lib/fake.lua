@@ -86,8 +86,11 @@ function fake.ctx(failures, documents)
         self.writes[#self.writes + 1] = write
     end
 
-    function ctx:publish(topic, value)
-        self.messages[#self.messages + 1] = { topic = topic, value = value }
+    function ctx:publish(topic, payload)
+        if type(topic) == "table" then
+            topic, payload = topic.topic, topic.payload
+        end
+        self.messages[#self.messages + 1] = { topic = topic, payload = payload }
     end
 
     function ctx.find(_, collection, id)

@@ -162,7 +162,7 @@ static void writes_are_collected(void **state)
                         "  ctx:write{ collection = 'a', id = '1', update = { ['$inc'] = { a = 1 } } }\n"
                         "  ctx:write{ collection = 'a', id = '2', update = { ['$inc'] = { a = 1 } } }\n"
                         "  ctx:publish('parcels.changed', { id = 'p1', list = json.array{}, ['$any'] = 1 })\n"
-                        "  ctx:publish('t', 'text')\n"
+                        "  ctx:publish{topic = 't', payload = 'text'}\n"
                         "  return { done = true }\n"
                         "end");
     struct arena *arena = arena_new();
@@ -229,6 +229,7 @@ static void bad_writes_are_refused(void **state)
             "a second write to a 'i'"),
         BAD("return function(_, ctx) ctx:publish('T', 1) end", "a topic is made of"),
         BAD("return function(_, ctx) ctx:publish('t') end", "value expected"),
+        BAD("return function(_, ctx) ctx:publish{payload = 1} end", "string expected"),
         BAD("return function(_, ctx) ctx.write({}, {}) end", "ctx expected"),
         BAD("return function() mongo.date(0/0) end", "not a time"),
     };
