@@ -88,6 +88,30 @@ def test_redis_loses_everything(make_stack, relay_to, own_store, lose_data):
     check_unclaimed_is_lost(stack, events.unclaimed)
 
 
+def test_redis_loses_everything_in_the_middle_of_batches(make_stack):
+    """Workers run on: what they have in hand is nowhere in Redis any more, whatever they decide about it."""
+    stack = make_stack({"WAYBILL_RETRY_BASE_MS": 500})
+    stack.add_worker(WAYBILL_THREADS=2)
+    stack.worker.stop()
+    good = [make_event(simulate={"delay_ms": 250}) for _ in range(8)]
+    failing = [make_event(simulate={"delay_ms": 250, "fail": "transient", "times": 1}) for _ in range(6)]
+    for event in (*good, *failing):
+        stack.accept(event)
+    for worker in stack.workers:
+        worker.start()
+    wait_for(lambda: stack.store.events.count_documents({}) == 14, 10, "all are claimed")
+    wait_for(lambda: stack.store.events.count_documents({"attempts.0": {"$exists": True}}), 10, "some are done")
+    flush(stack)
+    for event in (*good, *failing):
+        wait_succeeded(stack, event, 25)
+    for event in good:
+        check_succeeded_once(stack, event)
+    for event in failing:
+        assert [attempt["outcome"] for attempt in attempts(stack, event)] == ["transient", "success"]
+        assert len(timeline_of(stack, event)) == 1
+    wait_for(lambda: stack.redis.stream_length() == 0 and stack.redis.retry_length() == 0, 10, "an empty queue")
+
+
 def check_unclaimed_is_lost(stack, events):
     """The one limit (docs/guarantees.md): the store never heard of these. Sent again, they are as new."""
     for event in events:

@@ -113,7 +113,7 @@ def check_backoff(times):
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", [CLOSE, SILENT])
 def test_no_tight_loops_in_an_outage(cut_off, relay_to, mode):
-    """10 s of outage, counted where the connections arrive: the first worker's store, the second's Redis (two connections:
+    """Seconds of outage, counted where the connections arrive: the first worker's store, the second's Redis (two connections:
     one pipeline and the keeper), ingest's Redis."""
     stack, store_link = cut_off
     ingest_link, worker_link = relay_to(stack.redis.port), relay_to(stack.redis.port)
@@ -149,3 +149,34 @@ def test_no_tight_loops_in_an_outage(cut_off, relay_to, mode):
     check_unharmed(stack, [after])
     for service in services:
         wait_for(service.is_ready, 10)
+
+
+def errors_in(seconds, workers, metric):
+    """How many errors each worker counts in that time, when it has settled into its pace."""
+    wait_for(lambda: all(worker.metrics().total(metric) >= 3 for worker in workers), 10, "trouble")
+    before = [worker.metrics().total(metric) for worker in workers]
+    began = time.monotonic()
+    wait_for(lambda: time.monotonic() - began >= seconds, seconds + 1, interval=0.1)
+    return [worker.metrics().total(metric) - count for worker, count in zip(workers, before)]
+
+
+@pytest.mark.slow
+def test_servers_that_half_work_are_not_hammered(make_stack):
+    """The store answers a ping and takes nothing; Redis lets everybody connect and hands out nothing."""
+    stack = make_stack()
+    event = make_event(simulate={"fail": "transient", "times": 1})
+    stack.store.fail(("insert",), error_code=91)
+    stack.accept(event)
+    errors, = errors_in(4, stack.workers, "waybill_worker_store_errors_total")
+    assert errors <= 12
+    stack.store.heal()
+    wait_for(lambda: stack.store.status(identity(event)) == "succeeded", 10)
+    assert len(attempts(stack, event)) == 2, "an outage is no attempt"
+
+    stack.redis.client.execute_command("ACL", "SETUSER", "default", "-xreadgroup")
+    errors, = errors_in(4, stack.workers, "waybill_worker_queue_errors_total")
+    assert errors <= 12
+    after = make_event()
+    stack.accept(after)
+    stack.redis.client.execute_command("ACL", "SETUSER", "default", "+xreadgroup")
+    check_unharmed(stack, [after])
