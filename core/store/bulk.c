@@ -19,7 +19,7 @@ void bulk_close(struct bulk *bulk)
 bool bulk_insert(struct bulk *bulk, const bson_t *doc, struct error *err)
 {
     bson_error_t error = {0};
-    if (!mongoc_bulk_operation_insert_with_opts(bulk->operation, doc, NULL, &error)) {
+    if (!mongoc_bulk_operation_insert_with_opts(bulk->operation, doc, &bulk->client->unchecked, &error)) {
         error_set(err, "%s", error.message);
         return false;
     }
@@ -30,7 +30,7 @@ bool bulk_insert(struct bulk *bulk, const bson_t *doc, struct error *err)
 bool bulk_update(struct bulk *bulk, const bson_t *filter, const bson_t *update, bool upsert, struct error *err)
 {
     bson_error_t error = {0};
-    const bson_t *opts = upsert ? &bulk->client->upsert : NULL;
+    const bson_t *opts = upsert ? &bulk->client->upsert : &bulk->client->unchecked;
     if (!mongoc_bulk_operation_update_one_with_opts(bulk->operation, filter, update, opts, &error)) {
         error_set(err, "%s", error.message);
         return false;

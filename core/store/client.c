@@ -29,6 +29,8 @@ struct store_client *store_client_new(struct store *store)
     put_bool(&client->unordered, "ordered", false);
     bson_init(&client->upsert);
     put_bool(&client->upsert, "upsert", true);
+    bson_init(&client->unchecked);
+    put_bool(&client->unchecked, "validate", false);
     client_begin(client);
     return client;
 }
@@ -41,6 +43,7 @@ void store_client_free(struct store_client *client)
     mongoc_collection_destroy(client->letters);
     bson_destroy(&client->unordered);
     bson_destroy(&client->upsert);
+    bson_destroy(&client->unchecked);
     mongoc_client_pool_push(client->store->pool, client->client);
     arena_free(client->scratch);
     free(client);

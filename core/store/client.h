@@ -20,6 +20,7 @@ struct store_client {
     mongoc_client_t *client;
     mongoc_collection_t *events, *letters;
     bson_t unordered, upsert;    /* options that never change */
+    bson_t unchecked;            /* the same, for documents that were made here: their texts were checked already */
     struct arena *scratch;       /* of one call */
     mono_time started, deadline; /* of one call */
     bool cut_off;                /* the last failure was a broken connection */
