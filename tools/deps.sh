@@ -36,7 +36,8 @@ as_root() {
     fi
 }
 
-# A machine that just started may still install its updates: wait for that. The server's package would start a Redis of its own; a run level of 1 tells Debian's scripts not to.
+# A machine that just started may still install its updates: wait for that. And the server's package would start a Redis of
+# its own; a run level of 1 tells Debian's scripts not to.
 apt() {
     as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get -y -q -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 "$@" >"$log" 2>&1
 }
