@@ -75,6 +75,7 @@ def test_unacknowledged_write_gets_no_answer(db, things):
     ({"insert": "x", "documents": [{}], "writeConcern": {"w": 3}}, 2), ({"getMore": 5, "collection": "x"}, 43),
     ({"create": "x", "capped": True}, 115), ({"drop": "nothing"}, 26), ({"aggregate": 1, "pipeline": [], "cursor": {}}, 115),
     ({"aggregate": "x", "pipeline": []}, 9), ({"find": "x", "readConcern": {"level": "snapshot"}}, 123),
+    ({"find": "x", "let": {"a": 1}}, 115), ({"whatsmyuri": 1}, 59),
     ({"update": "x", "updates": [{"q": {}, "u": {"a": 1}, "multi": True}]}, 9), ({"getParameter": 1, "foo": 1}, 72),
 ])
 def test_what_is_not_there_is_refused(db, command, code):

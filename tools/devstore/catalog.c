@@ -1,297 +1,231 @@
-/* Collections and indexes: what there is, and the keys a document has in an index. */
-#include "catalog.h"
+/* Collections, indexes and rows. */
+#include "storage_internal.h"
 
-#include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-struct catalog {
-    pthread_rwlock_t lock; /* taken for writing by the one writer only */
-    struct collection *collections;
-    struct arena arena; /* what is dropped stays, for readers that still hold it */
-};
+enum { MAX_KEYS = 100000, ROW_BITS = 40 }; /* the rows of a collection are numbered from its id << ROW_BITS on */
 
-static bool run(sqlite3 *db, const char *text, int64_t id)
+static void *own(struct store *store, void *memory)
 {
-    char *sql = sqlite3_mprintf(text, (long long)id);
-    bool ok = sql && sqlite3_exec(db, sql, NULL, NULL, NULL) == SQLITE_OK;
-    sqlite3_free(sql);
-    return ok;
+    buffer_append(&store->owned, &memory, sizeof memory);
+    return memory;
 }
 
-static void publish_index(struct catalog *catalog, struct collection *c, int64_t id, struct value spec, bool multikey)
+static struct buffer bytes_of(value document)
 {
-    struct index *index = arena_get(&catalog->arena, sizeof *index);
-    struct field part;
+    return (struct buffer){.data = document.value.v_doc.data, .size = document.value.v_doc.data_len};
+}
+
+static struct index *index_new(struct store *store, int64_t id, value spec, bool multikey)
+{
+    struct index *index = own(store, bson_malloc0(sizeof *index));
+    struct buffer copy = {0};
+    buffer_append(&copy, spec.value.v_doc.data, spec.value.v_doc.data_len);
     index->id = id;
-    index->spec = value_copy(&catalog->arena, spec);
-    index->name = (char *)(uintptr_t)value_text(document_get(index->spec, "name"));
-    index->unique = id == 0 || value_truth(document_get(spec, "unique"));
+    index->spec = document_view(own(store, copy.data));
+    index->name = value_text(document_get(index->spec, "name"));
+    index->unique = value_truth(document_get(spec, "unique")) || strcmp(index->name, "_id_") == 0;
     atomic_init(&index->multikey, multikey);
-    for (struct fields it = fields_of(document_get(index->spec, "key")); fields_next(&it, &part); index->count++) {
-        index->paths[index->count] = part.key;
-        index->descending[index->count] = value_to_double(part.value) < 0;
-    }
-    struct index **at = &c->indexes;
+    for (bson_iter_t it = fields_of(document_get(index->spec, "key")); bson_iter_next(&it);)
+        index->paths[index->count++] = bson_iter_key(&it);
+    return index;
+}
+
+static void index_publish(struct collection *c, struct index *index)
+{
+    struct index *_Atomic *at = &c->indexes;
     while (*at)
         at = &(*at)->next;
     *at = index;
 }
 
-static struct collection *publish_collection(struct catalog *catalog, int64_t id, const char *ns)
+static struct collection *collection_publish(struct store *store, const char *ns, struct index *id_index)
 {
-    struct collection *c = arena_get(&catalog->arena, sizeof *c);
-    struct buffer spec = {0};
-    size_t mark = document_open(&spec);
-    put_int32(&spec, "v", 2);
-    size_t key = put_open(&spec, "key", BSON_TYPE_DOCUMENT);
-    put_int32(&spec, "_id", 1);
-    document_close(&spec, key);
-    put_string(&spec, "name", "_id_");
-    document_close(&spec, mark);
-    *c = (struct collection){.id = id, .ns = arena_string(&catalog->arena, ns, strlen(ns)),
-                             .next = catalog->collections};
-    publish_index(catalog, c, 0, buffer_document(&spec), false);
-    buffer_free(&spec);
-    return catalog->collections = c;
+    struct collection *c = own(store, bson_malloc0(sizeof *c));
+    c->ns = own(store, bson_strdup(ns));
+    c->first_row = c->last_row = id_index->id << ROW_BITS;
+    c->indexes = id_index;
+    c->next = store->collections;
+    return store->collections = c;
 }
 
-static bool load(struct catalog *catalog, sqlite3 *db)
+int64_t collection_end(const struct collection *c)
+{
+    return c->first_row + ((int64_t)1 << ROW_BITS);
+}
+
+static struct parameters all_rows(const struct collection *c)
+{
+    return (struct parameters){.number = c->first_row, .limit = collection_end(c)};
+}
+
+bool catalog_load(struct store *store)
 {
     sqlite3_stmt *rows = NULL;
-    if (sqlite3_exec(db,
-                     "CREATE TABLE IF NOT EXISTS collections (id INTEGER PRIMARY KEY AUTOINCREMENT, ns TEXT UNIQUE);"
-                     "CREATE TABLE IF NOT EXISTS indexes (id INTEGER PRIMARY KEY AUTOINCREMENT, collection INTEGER, "
-                     "spec BLOB, multikey INTEGER DEFAULT 0)", NULL, NULL, NULL) != SQLITE_OK ||
-        sqlite3_prepare_v2(db, "SELECT id, ns FROM collections", -1, &rows, NULL) != SQLITE_OK)
+    if (sqlite3_prepare_v2(store->writer->db, "SELECT id, ns, spec, multikey FROM catalog ORDER BY id", -1, &rows,
+                           NULL) != SQLITE_OK)
         return false;
-    while (sqlite3_step(rows) == SQLITE_ROW)
-        publish_collection(catalog, sqlite3_column_int64(rows, 0), (const char *)sqlite3_column_text(rows, 1));
-    if (sqlite3_finalize(rows) != SQLITE_OK ||
-        sqlite3_prepare_v2(db, "SELECT id, collection, spec, multikey FROM indexes ORDER BY id", -1, &rows, NULL) !=
-            SQLITE_OK)
-        return false;
-    while (sqlite3_step(rows) == SQLITE_ROW)
-        for (struct collection *c = catalog->collections; c; c = c->next)
-            if (c->id == sqlite3_column_int64(rows, 1))
-                publish_index(catalog, c, sqlite3_column_int64(rows, 0),
-                              document_view(sqlite3_column_blob(rows, 2)), sqlite3_column_int(rows, 3) != 0);
+    while (sqlite3_step(rows) == SQLITE_ROW) {
+        const char *ns = sqlite3_column_blob(rows, 1);
+        struct collection *c = collection_find(store, ns);
+        struct index *index = index_new(store, sqlite3_column_int64(rows, 0),
+                                        document_view(sqlite3_column_blob(rows, 2)), sqlite3_column_int(rows, 3));
+        if (c)
+            index_publish(c, index);
+        else
+            collection_publish(store, ns, index);
+    }
+    for (struct collection *c = store->collections; c; c = c->next) {
+        sqlite3_stmt *last = handle_bind(store->writer, SQL_ROWS_DOWN, all_rows(c));
+        if (sqlite3_step(last) == SQLITE_ROW)
+            c->last_row = sqlite3_column_int64(last, 0);
+        sqlite3_reset(last);
+    }
     return sqlite3_finalize(rows) == SQLITE_OK;
 }
 
-struct catalog *catalog_load(sqlite3 *db, struct error *error)
+struct collection *store_collections(struct store *store)
 {
-    struct catalog *catalog = memset(allocate(sizeof *catalog), 0, sizeof *catalog);
-    pthread_rwlock_init(&catalog->lock, NULL);
-    if (load(catalog, db))
-        return catalog;
-    error_set(error, 96, "%s", sqlite3_errmsg(db));
-    catalog_free(catalog);
-    return NULL;
-}
-
-void catalog_free(struct catalog *catalog)
-{
-    if (!catalog)
-        return;
-    arena_free(&catalog->arena);
-    pthread_rwlock_destroy(&catalog->lock);
-    free(catalog);
-}
-
-void catalog_read_lock(struct catalog *catalog)
-{
-    pthread_rwlock_rdlock(&catalog->lock);
-}
-
-void catalog_unlock(struct catalog *catalog)
-{
-    pthread_rwlock_unlock(&catalog->lock);
+    return store->collections;
 }
 
 struct collection *collection_find(struct store *store, const char *ns)
 {
-    struct catalog *catalog = store_catalog(store);
-    catalog_read_lock(catalog);
-    struct collection *c = catalog->collections;
+    struct collection *c = store->collections;
     while (c && strcmp(c->ns, ns) != 0)
         c = c->next;
-    catalog_unlock(catalog);
     return c;
 }
 
-void collection_each(struct store *store, const char *prefix, void (*visit)(struct collection *, void *), void *context)
+struct index *index_find(struct collection *c, value name_or_key)
 {
-    struct catalog *catalog = store_catalog(store);
-    catalog_read_lock(catalog);
-    for (struct collection *c = catalog->collections; c; c = c->next)
-        if (strncmp(c->ns, prefix, strlen(prefix)) == 0)
-            visit(c, context);
-    catalog_unlock(catalog);
+    const char *name = value_text(name_or_key);
+    struct index *index = c->indexes;
+    while (index &&
+           (name ? strcmp(index->name, name) != 0 : value_compare(document_get(index->spec, "key"), name_or_key) != 0))
+        index = index->next;
+    return index;
 }
 
-struct index *index_find(struct store *store, struct collection *c, struct value name_or_key)
+static bool catalog_add(struct handle *writer, const char *ns, value spec, int64_t *id, struct error *error)
 {
-    struct catalog *catalog = store_catalog(store);
-    const char *name = value_text(name_or_key);
-    catalog_read_lock(catalog);
-    struct index *index = c->indexes;
-    while (index && (name ? strcmp(index->name, name) != 0
-                          : value_compare(document_get(index->spec, "key"), name_or_key) != 0))
-        index = index->next;
-    catalog_unlock(catalog);
-    return index;
+    struct buffer name = {.data = (uint8_t *)ns, .size = strlen(ns) + 1};
+    if (!handle_run(writer, SQL_CATALOG_ADD, (struct parameters){.low = name, .high = bytes_of(spec)}, NULL, error))
+        return false;
+    *id = sqlite3_last_insert_rowid(writer->db);
+    return true;
 }
 
 struct collection *collection_create(struct handle *writer, const char *ns, struct error *error)
 {
-    sqlite3 *db = handle_db(writer);
-    struct catalog *catalog = handle_catalog(writer);
-    char *sql = sqlite3_mprintf("INSERT INTO collections (ns) VALUES (%Q)", ns);
-    bool ok = sql && sqlite3_exec(db, sql, NULL, NULL, NULL) == SQLITE_OK;
-    sqlite3_free(sql);
-    int64_t id = sqlite3_last_insert_rowid(db);
-    if (!ok || !run(db, "CREATE TABLE c%lld (r INTEGER PRIMARY KEY, k BLOB NOT NULL UNIQUE, doc BLOB NOT NULL)", id)) {
-        handle_error(writer, error);
-        return NULL;
-    }
-    if (!store_flush(writer, error))
-        return NULL;
-    pthread_rwlock_wrlock(&catalog->lock);
-    struct collection *c = publish_collection(catalog, id, ns);
-    catalog_unlock(catalog);
+    bson_t *spec = BCON_NEW("v", BCON_INT32(2), "key", "{", "_id", BCON_INT32(1), "}", "name", BCON_UTF8("_id_"));
+    int64_t id;
+    struct collection *c = NULL;
+    if (catalog_add(writer, ns, document_of(spec), &id, error) && store_flush(writer, error))
+        c = collection_publish(writer->store, ns, index_new(writer->store, id, document_of(spec), false));
+    bson_destroy(spec);
     return c;
+}
+
+void index_prefix(const struct index *index, struct buffer *key)
+{
+    uint32_t id = BSON_UINT32_TO_BE((uint32_t)index->id);
+    buffer_append(key, &id, sizeof id);
+}
+
+/* Without the entries and the row of the catalogue nothing of an index is left. */
+static bool index_clear(struct handle *writer, struct index *index, struct error *error)
+{
+    struct buffer low = {0}, high = {0};
+    index_prefix(index, &low);
+    index_prefix(&(struct index){.id = index->id + 1}, &high);
+    bool ok = handle_run(writer, SQL_ENTRY_CLEAR, (struct parameters){.low = low, .high = high}, NULL, error) &&
+              handle_run(writer, SQL_CATALOG_REMOVE, (struct parameters){.number = index->id}, NULL, error);
+    buffer_free(&low);
+    buffer_free(&high);
+    index->dropped = ok;
+    return ok;
 }
 
 bool collection_drop(struct handle *writer, struct collection *c, struct error *error)
 {
-    struct catalog *catalog = handle_catalog(writer);
-    sqlite3 *db = handle_db(writer);
-    pthread_rwlock_wrlock(&catalog->lock);
-    struct collection **at = &catalog->collections;
+    struct collection *_Atomic *at = &writer->store->collections;
+    bool ok = handle_run(writer, SQL_CLEAR, all_rows(c), NULL, error);
+    for (struct index *index = c->indexes; ok && index; index = index->next)
+        ok = index_clear(writer, index, error);
+    if (!ok || !store_flush(writer, error))
+        return false;
     while (*at != c)
         at = &(*at)->next;
     *at = c->next;
-    catalog_unlock(catalog);
-    bool ok = run(db, "DELETE FROM collections WHERE id = %lld", c->id) &&
-              run(db, "DELETE FROM indexes WHERE collection = %lld", c->id) && run(db, "DROP TABLE c%lld", c->id);
-    for (struct index *index = c->indexes->next; ok && index; index = index->next)
-        ok = run(db, "DROP TABLE x%lld", index->id);
-    return ok ? store_flush(writer, error) : handle_error(writer, error);
-}
-
-/* Fills the new index from the documents there are. */
-static bool build(struct handle *writer, struct collection *c, struct index *index, struct error *error)
-{
-    sqlite3_stmt *rows = statement_get(writer, SQL_TABLE, c->id, 0, error);
-    if (!rows)
-        return false;
-    bool ok = true;
-    sqlite3_bind_int64(rows, 1, -1);
-    while (ok && sqlite3_step(rows) == SQLITE_ROW)
-        ok = index_fill(writer, c, index, sqlite3_column_int64(rows, 0), document_view(sqlite3_column_blob(rows, 1)),
-                        error);
-    return (sqlite3_reset(rows) == SQLITE_OK || !ok || handle_error(writer, error)) && ok;
-}
-
-bool index_create(struct handle *writer, struct collection *c, struct value spec, struct error *error)
-{
-    sqlite3 *db = handle_db(writer);
-    struct catalog *catalog = handle_catalog(writer);
-    sqlite3_stmt *insert = NULL;
-    bool ok = sqlite3_prepare_v2(db, "INSERT INTO indexes (collection, spec) VALUES (?1, ?2)", -1, &insert, NULL) ==
-                  SQLITE_OK &&
-              sqlite3_bind_int64(insert, 1, c->id) == SQLITE_OK &&
-              sqlite3_bind_blob64(insert, 2, spec.data, spec.size, SQLITE_STATIC) == SQLITE_OK &&
-              sqlite3_step(insert) == SQLITE_DONE;
-    sqlite3_finalize(insert);
-    int64_t id = sqlite3_last_insert_rowid(db);
-    if (!ok || !run(db, "CREATE TABLE x%lld (k BLOB, r INTEGER, PRIMARY KEY (k, r)) WITHOUT ROWID", id))
-        return handle_error(writer, error);
-    struct collection draft = {.id = c->id, .ns = c->ns};
-    publish_index(catalog, &draft, id, spec, false);
-    if (!build(writer, c, draft.indexes, error))
-        return run(db, "DROP TABLE x%lld", id) && run(db, "DELETE FROM indexes WHERE id = %lld", id) && false;
-    if (!store_flush(writer, error))
-        return false;
-    pthread_rwlock_wrlock(&catalog->lock);
-    struct index *last = c->indexes;
-    while (last->next)
-        last = last->next;
-    last->next = draft.indexes;
-    catalog_unlock(catalog);
     return true;
 }
 
-bool index_drop(struct handle *writer, struct collection *c, struct index *index, struct error *error)
+int64_t collection_count(struct handle *handle, const struct collection *c)
 {
-    struct catalog *catalog = handle_catalog(writer);
-    pthread_rwlock_wrlock(&catalog->lock);
-    struct index **at = &c->indexes;
-    while (*at != index)
-        at = &(*at)->next;
-    *at = index->next;
-    catalog_unlock(catalog);
-    if (!run(handle_db(writer), "DELETE FROM indexes WHERE id = %lld", index->id) ||
-        !run(handle_db(writer), "DROP TABLE x%lld", index->id))
-        return handle_error(writer, error);
-    return store_flush(writer, error);
+    sqlite3_stmt *statement = handle_bind(handle, SQL_COUNT, all_rows(c));
+    int64_t count = sqlite3_step(statement) == SQLITE_ROW ? sqlite3_column_int64(statement, 0) : 0;
+    sqlite3_reset(statement);
+    return count;
 }
 
-bool index_set_multikey(struct handle *writer, struct index *index, struct error *error)
-{
-    atomic_store(&index->multikey, true);
-    return run(handle_db(writer), "UPDATE indexes SET multikey = 1 WHERE id = %lld", index->id) ||
-           handle_error(writer, error);
-}
-
-static int by_key(const void *a, const void *b)
-{
-    const struct key *x = a, *y = b;
-    return bytes_compare(x->data, x->size, y->data, y->size);
-}
-
-/* Every combination of one value a field: only one field has more than one, unless they share an array. */
+/* Every combination of one value a field, as a key: only one field has more than one, unless they share an array. */
 static void combine(const struct index *index, const struct buffer *values, size_t field, struct buffer *key,
-                    struct arena *arena, struct keys *keys)
+                    struct buffer *keys)
 {
+    const value *list = (const void *)values[field].data;
+    size_t start = key->size;
     if (field == index->count) {
-        keys->list[keys->count++] =
-            (struct key){.data = (uint8_t *)arena_string(arena, (char *)key->data, key->size), .size = key->size};
+        struct buffer copy = {0};
+        buffer_append(&copy, key->data, key->size);
+        buffer_append(keys, &copy, sizeof copy);
         return;
     }
-    const struct value *list = (const void *)values[field].data;
-    size_t start = key->size;
-    for (size_t i = 0; i < values[field].size / sizeof *list; i++) {
-        struct value v = list[i];
-        if (v.type == BSON_TYPE_EOD)
-            v.type = BSON_TYPE_NULL;
-        key_append(key, v, index->descending[field]);
-        combine(index, values, field + 1, key, arena, keys);
-        key->size = start;
+    for (size_t i = 0; i < values[field].size / sizeof *list; i++, key->size = start) {
+        key_append(key, list[i].value_type ? list[i] : (value){.value_type = BSON_TYPE_NULL});
+        combine(index, values, field + 1, key, keys);
     }
 }
 
-bool index_keys(const struct index *index, struct value document, struct arena *arena, struct keys *keys,
-                struct error *error)
+static size_t count(const struct buffer *keys)
 {
-    struct buffer values[MAX_INDEX_FIELDS] = {0}, key = {0};
-    size_t total = 1, arrays = 0, kept = 0;
-    for (size_t i = 0; i < index->count; i++) {
-        value_collect(document, index->paths[i], &values[i]);
-        arrays += document_path(document, index->paths[i]).type == BSON_TYPE_ARRAY;
-        total *= values[i].size / sizeof(struct value);
+    return keys->size / sizeof *keys;
+}
+
+static struct buffer *list(const struct buffer *keys)
+{
+    return (void *)keys->data;
+}
+
+static void keys_free(struct buffer *keys)
+{
+    for (size_t i = 0; i < count(keys); i++)
+        buffer_free(&list(keys)[i]);
+    buffer_free(keys);
+}
+
+/* The keys of a document in an index (struct buffer), sorted, each once; of no document none. */
+static bool index_keys(const struct index *index, value document, struct buffer *keys, struct error *error)
+{
+    struct buffer values[MAX_INDEX_FIELDS + 1] = {0}, key = {0};
+    size_t total = document.value_type != BSON_TYPE_EOD, arrays = 0, kept = 0;
+    for (size_t i = 0; total && i < index->count; i++) {
+        path_elements(document, index->paths[i], &values[i]);
+        arrays += document_path(document, index->paths[i]).value_type == BSON_TYPE_ARRAY;
+        total *= values[i].size / sizeof(value);
     }
-    bool ok = (arrays < 2 && total < 100000) || error_set(error, 171, "cannot index parallel arrays");
-    if (ok) {
-        *keys = (struct keys){.list = arena_get(arena, total * sizeof *keys->list)};
-        combine(index, values, 0, &key, arena, keys);
-        qsort(keys->list, keys->count, sizeof *keys->list, by_key);
-        for (size_t i = 0; i < keys->count; i++)
-            if (kept == 0 || by_key(&keys->list[kept - 1], &keys->list[i]) != 0)
-                keys->list[kept++] = keys->list[i];
-        keys->count = kept;
+    bool ok = (arrays < 2 && total < MAX_KEYS) || error_set(error, 171, "cannot index parallel arrays");
+    index_prefix(index, &key);
+    if (ok && total) {
+        combine(index, values, 0, &key, keys);
+        qsort(keys->data, count(keys), sizeof key, buffer_compare);
+        for (size_t i = 0; i < count(keys); i++)
+            if (kept == 0 || buffer_compare(&list(keys)[kept - 1], &list(keys)[i]) != 0)
+                list(keys)[kept++] = list(keys)[i];
+            else
+                buffer_free(&list(keys)[i]);
+        keys->size = kept * sizeof key;
     }
     buffer_free(&key);
     for (size_t i = 0; i < index->count; i++)
@@ -299,10 +233,142 @@ bool index_keys(const struct index *index, struct value document, struct arena *
     return ok;
 }
 
-bool keys_equal(const struct keys *a, const struct keys *b)
+static bool keys_equal(const struct buffer *a, const struct buffer *b)
 {
-    bool equal = a->count == b->count;
-    for (size_t i = 0; equal && i < a->count; i++)
-        equal = by_key(&a->list[i], &b->list[i]) == 0;
+    bool equal = a->size == b->size;
+    for (size_t i = 0; equal && i < count(a); i++)
+        equal = buffer_compare(&list(a)[i], &list(b)[i]) == 0;
     return equal;
+}
+
+static bool duplicate(const struct collection *c, const struct index *index, value document, struct error *error)
+{
+    bson_t values = BSON_INITIALIZER;
+    bson_string_t *text = bson_string_new(NULL);
+    for (size_t i = 0; i < index->count; i++) {
+        struct buffer found = {0};
+        path_elements(document, index->paths[i], &found);
+        value first = *(value *)(void *)found.data;
+        append_value(&values, index->paths[i], first.value_type ? first : (value){.value_type = BSON_TYPE_NULL});
+        buffer_free(&found);
+    }
+    value_print(text, document_of(&values));
+    error_set(error, 11000, "E11000 duplicate key error collection: %s index: %s dup key: %s", c->ns, index->name,
+              text->str);
+    error->details = bson_new();
+    append_value(error->details, "keyPattern", document_get(index->spec, "key"));
+    bson_append_document(error->details, "keyValue", -1, &values);
+    bson_string_free(text, true);
+    bson_destroy(&values);
+    return false;
+}
+
+static bool index_probe(struct handle *writer, const struct collection *c, const struct index *index, int64_t row,
+                        const struct buffer *keys, value document, struct error *error)
+{
+    bool taken = false;
+    for (size_t i = 0; index->unique && i < count(keys); i++)
+        if (!handle_run(writer, SQL_ENTRY_PROBE, (struct parameters){.number = row, .low = list(keys)[i]}, &taken,
+                        error) ||
+            taken)
+            return taken && duplicate(c, index, document, error);
+    return true;
+}
+
+static bool index_move(struct handle *writer, struct index *index, int64_t row, const struct buffer *old,
+                       const struct buffer *new, struct error *error)
+{
+    bool ok = true;
+    if (count(new) > 1 && !index->multikey) {
+        ok = handle_run(writer, SQL_CATALOG_MULTIKEY, (struct parameters){.number = index->id}, NULL, error);
+        index->multikey = true;
+    }
+    for (size_t i = 0; ok && i < count(old); i++)
+        ok = handle_run(writer, SQL_ENTRY_REMOVE, (struct parameters){.number = row, .low = list(old)[i]}, NULL, error);
+    for (size_t i = 0; ok && i < count(new); i++)
+        ok = handle_run(writer, SQL_ENTRY_ADD, (struct parameters){.number = row, .low = list(new)[i]}, NULL, error);
+    return ok;
+}
+
+/* Looks for duplicates in one index, or moves the row in it. */
+static bool index_change(struct handle *writer, const struct collection *c, struct index *index, int64_t row, value old,
+                         value changed, bool probe, struct error *error)
+{
+    struct buffer before = {0}, after = {0};
+    bool ok = index_keys(index, old, &before, error) && index_keys(index, changed, &after, error);
+    if (ok && !keys_equal(&before, &after))
+        ok = probe ? index_probe(writer, c, index, row, &after, changed, error)
+                   : index_move(writer, index, row, &before, &after, error);
+    keys_free(&before);
+    keys_free(&after);
+    return ok;
+}
+
+/* All indexes are asked before one is written to. */
+bool row_write(struct handle *writer, struct collection *c, int64_t row, value old, value changed, struct error *error)
+{
+    enum sql sql = !changed.value_type ? SQL_DELETE : old.value_type ? SQL_UPDATE : SQL_INSERT;
+    for (int probe = 1; probe >= 0; probe--)
+        for (struct index *index = c->indexes; index; index = index->next)
+            if (!index_change(writer, c, index, row, old, changed, probe, error))
+                return false;
+    return handle_run(writer, sql, (struct parameters){.number = row, .low = bytes_of(changed)}, NULL, error);
+}
+
+bool row_insert(struct handle *writer, struct collection *c, value document, struct error *error)
+{
+    return row_write(writer, c, ++c->last_row, (value){0}, document, error);
+}
+
+bool row_get(struct handle *handle, int64_t row, struct buffer *document)
+{
+    sqlite3_stmt *statement = handle_bind(handle, SQL_DOCUMENT, (struct parameters){.number = row});
+    document->size = 0;
+    if (sqlite3_step(statement) == SQLITE_ROW)
+        buffer_append(document, sqlite3_column_blob(statement, 0), (size_t)sqlite3_column_bytes(statement, 0));
+    sqlite3_reset(statement);
+    return document->size > 0;
+}
+
+/* Fills the new index from the documents there are. */
+static bool index_build(struct handle *writer, struct collection *c, struct index *index, struct error *error)
+{
+    struct scan scan = {0};
+    value document;
+    int64_t row;
+    int found = -1;
+    struct match *all = query_compile((value){0}, error);
+    bool ok = scan_open(&scan, writer, c, all, (value){0}, (value){0}, error);
+    while (ok && (found = scan_next(&scan, &row, &document, error)) == 1)
+        for (int probe = 1; ok && probe >= 0; probe--)
+            ok = index_change(writer, c, index, row, (value){0}, document, probe, error);
+    scan_close(&scan);
+    query_free(all);
+    return ok && found == 0;
+}
+
+bool index_create(struct handle *writer, struct collection *c, value spec, struct error *error)
+{
+    int64_t id;
+    struct error ignored;
+    if (!catalog_add(writer, c->ns, spec, &id, error))
+        return false;
+    struct index *index = index_new(writer->store, id, spec, false);
+    if (!index_build(writer, c, index, error))
+        return index_clear(writer, index, &ignored) && false;
+    if (!store_flush(writer, error))
+        return false;
+    index_publish(c, index);
+    return true;
+}
+
+bool index_drop(struct handle *writer, struct collection *c, struct index *index, struct error *error)
+{
+    struct index *_Atomic *at = &c->indexes;
+    if (!index_clear(writer, index, error) || !store_flush(writer, error))
+        return false;
+    while (*at != index)
+        at = &(*at)->next;
+    *at = index->next;
+    return true;
 }

@@ -36,19 +36,16 @@ static int stop_signals(void)
 static int serve(const char *address, const char *file)
 {
     char message[256] = "", name[64];
-    struct server server = {.stop_fd = stop_signals()};
-    struct listener *listener = listener_open(address, message);
-    if (!listener)
+    struct server server = {
+        .stop_fd = stop_signals(), .lock = PTHREAD_MUTEX_INITIALIZER, .left = PTHREAD_COND_INITIALIZER};
+    int listener = listener_open(address, message);
+    if (listener < 0 || !server_open(&server, file, message))
         return fail(message);
-    if (!server_open(&server, file, message)) {
-        listener_close(listener);
-        return fail(message);
-    }
     listener_name(listener, name);
     printf("waybill-devstore is for development and tests only, not for production\nlistening on %s\n", name);
     fflush(stdout);
     listener_serve(listener, &server);
-    listener_close(listener);
+    close(listener);
     server_close(&server);
     close(server.stop_fd);
     puts("stopped");
@@ -57,9 +54,10 @@ static int serve(const char *address, const char *file)
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"listen", required_argument, NULL, 'l'}, {"file", required_argument, NULL, 'f'},
-        {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"listen", required_argument, NULL, 'l'},
+                                            {"file", required_argument, NULL, 'f'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {NULL, 0, NULL, 0}};
     const char *address = "127.0.0.1:27017", *file = "waybill-devstore.sqlite";
     int option;
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {

@@ -1,343 +1,425 @@
-/* Compiling filters. */
+/* Compiling and matching filters. */
 #include "query.h"
-
-#include "expression.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define NUMBER_TYPES \
-    (1u << BSON_TYPE_DOUBLE | 1u << BSON_TYPE_INT32 | 1u << BSON_TYPE_INT64 | 1u << BSON_TYPE_DECIMAL128)
+static bool compile_filter(struct match *parent, value filter, struct error *error);
+static bool compile_field(struct match *parent, const char *path, value v, struct error *error);
 
-static bool compile_filter(struct query *q, struct match *parent, struct value filter, struct error *error);
-static bool compile_field(struct query *q, struct match *parent, const char *path, struct value v, struct error *error);
-
-bool is_operators(struct value value)
+static struct match *add(struct match *parent, enum match_op op, const char *path, value arg)
 {
-    struct field first;
-    struct fields it = fields_of(value);
-    return value.type == BSON_TYPE_DOCUMENT && fields_next(&it, &first) && first.key[0] == '$' &&
-           strcmp(first.key, "$ref") != 0 && strcmp(first.key, "$id") != 0 && strcmp(first.key, "$db") != 0;
-}
-
-bool is_array_index(const char *key, size_t length)
-{
-    return length > 0 && length < 10 && strspn(key, "0123456789") >= length && (length == 1 || key[0] != '0');
-}
-
-static struct match *append_child(struct match *parent, struct match *child)
-{
-    struct match **at = &parent->children;
+    struct match *match = bson_malloc0(sizeof *match), **at = &parent->children;
+    *match = (struct match){.op = op, .path = path, .arg = arg};
     while (*at)
         at = &(*at)->next;
-    return *at = child;
+    return *at = match;
 }
 
-static struct match *add(struct query *q, struct match *parent, enum match_op op, const char *path, struct value arg)
+static void add_key(struct match *m, value v)
 {
-    struct match *match = arena_get(q->arena, sizeof *match);
-    *match = (struct match){.op = op, .path = path, .arg = arg};
-    return append_child(parent, match);
+    m->keys = bson_realloc(m->keys, (m->count + 1) * sizeof *m->keys);
+    m->keys[m->count] = (struct buffer){0};
+    key_append(&m->keys[m->count++], v);
 }
 
-static bool regex_flags(const char *options, uint32_t *flags, struct error *error)
+static bool compile_regex(struct match *m, value pattern, value options, struct error *error)
 {
     static const char letters[] = "imxsu";
     static const uint32_t bits[] = {PCRE2_CASELESS, PCRE2_MULTILINE, PCRE2_EXTENDED, PCRE2_DOTALL, PCRE2_UTF};
-    *flags = PCRE2_UTF;
-    for (; *options; options++) {
-        const char *letter = strchr(letters, *options);
-        if (!letter)
-            return error_set(error, 51108, "invalid flag in regex options: %c", *options);
-        *flags |= bits[letter - letters];
-    }
-    return true;
-}
-
-static bool compile_regex(struct query *q, struct match *match, struct value pattern, const char *options,
-                          struct error *error)
-{
-    const char *text = pattern.type == BSON_TYPE_REGEX ? (const char *)pattern.data : value_text(pattern);
-    if (!text)
-        return error_set(error, 2, "$regex has to be a string");
-    if (pattern.type == BSON_TYPE_REGEX && !options)
-        options = text + strlen(text) + 1;
-    uint32_t flags;
-    if (!regex_flags(options ? options : "", &flags, error))
-        return false;
+    bool is_regex = pattern.value_type == BSON_TYPE_REGEX;
+    const char *text = is_regex ? pattern.value.v_regex.regex : value_text(pattern), *letter = value_text(options);
+    uint32_t flags = PCRE2_UTF;
     int code;
     PCRE2_SIZE offset;
-    match->regex = pcre2_compile((PCRE2_SPTR)text, PCRE2_ZERO_TERMINATED, flags, &code, &offset, NULL);
-    if (!match->regex) {
+    if (!text)
+        return error_set(error, 2, "$regex has to be a string");
+    if (!letter)
+        letter = is_regex ? pattern.value.v_regex.options : "";
+    for (; *letter; letter++) {
+        const char *known = strchr(letters, *letter);
+        if (!known)
+            return error_set(error, 51108, "invalid flag in regex options: %c", *letter);
+        flags |= bits[known - letters];
+    }
+    m->regex = pcre2_compile((PCRE2_SPTR)text, PCRE2_ZERO_TERMINATED, flags, &code, &offset, NULL);
+    if (!m->regex) {
         PCRE2_UCHAR why[120];
         pcre2_get_error_message(code, why, sizeof why);
         return error_set(error, 51091, "Regular expression is invalid: %s", (const char *)why);
     }
-    match->arg = pattern;
-    match->next_regex = q->regexes;
-    q->regexes = match;
     return true;
 }
 
-static bool add_equality(struct query *q, struct match *parent, const char *path, struct value arg, struct error *error)
+/* A plain value in a filter: a regular expression searches, anything else compares. */
+static bool compile_equality(struct match *parent, const char *path, value arg, struct error *error)
 {
-    if (arg.type == BSON_TYPE_UNDEFINED)
+    if (arg.value_type == BSON_TYPE_UNDEFINED)
         return error_set(error, 2, "cannot compare to undefined");
-    if (arg.type == BSON_TYPE_REGEX)
-        return compile_regex(q, add(q, parent, MATCH_REGEX, path, arg), arg, NULL, error);
-    add(q, parent, MATCH_EQ, path, arg);
+    if (arg.value_type == BSON_TYPE_REGEX)
+        return compile_regex(add(parent, MATCH_REGEX, path, arg), arg, (value){0}, error);
+    add_key(add(parent, MATCH_EQ, path, arg), arg);
     return true;
 }
 
-/* $in: one sorted list, or an OR of it and the regular expressions. */
-static bool compile_in(struct query *q, struct match *parent, const char *path, struct value arg, struct error *error)
+/* The functions that follow take the argument of an operator into its match. */
+static bool take_comparison(struct match *m, struct error *error)
 {
-    struct match holder = {0}, *in = add(q, &holder, MATCH_IN, path, arg);
-    struct field field;
-    size_t count = 0;
-    if (arg.type != BSON_TYPE_ARRAY)
+    if (m->arg.value_type == BSON_TYPE_REGEX && (m->op != MATCH_EQ || m->negated))
+        return m->op == MATCH_EQ ? error_set(error, 2, "Can't have regex as arg to $ne.")
+                                 : error_set(error, 2, "Can't have RegEx as arg to predicate over field '%s'.",
+                                             m->path ? m->path : "");
+    if (m->arg.value_type == BSON_TYPE_UNDEFINED)
+        return error_set(error, 2, "cannot compare to undefined");
+    add_key(m, m->arg);
+    return true;
+}
+
+/* Regular expressions in the list become children. */
+static bool take_in(struct match *m, struct error *error)
+{
+    if (m->arg.value_type != BSON_TYPE_ARRAY)
         return error_set(error, 2, "$in needs an array");
-    for (struct fields it = fields_of(arg); fields_next(&it, &field);)
-        count++;
-    in->list = arena_get(q->arena, (count + 1) * sizeof *in->list);
-    for (struct fields it = fields_of(arg); fields_next(&it, &field);) {
-        if (is_operators(field.value))
+    for (bson_iter_t it = fields_of(m->arg); bson_iter_next(&it);) {
+        value item = *bson_iter_value(&it);
+        if (is_operators(item))
             return error_set(error, 2, "cannot nest $ under $in");
-        if (field.value.type != BSON_TYPE_REGEX)
-            in->list[in->count++] = field.value;
-        else if (!add_equality(q, &holder, path, field.value, error))
+        if (item.value_type != BSON_TYPE_REGEX)
+            add_key(m, item);
+        else if (!compile_equality(m, NULL, item, error))
             return false;
     }
-    qsort(in->list, in->count, sizeof *in->list, value_order);
-    append_child(in->next ? add(q, parent, MATCH_OR, NULL, arg) : parent, in);
+    if (m->count)
+        qsort(m->keys, m->count, sizeof *m->keys, buffer_compare);
     return true;
 }
 
-static bool compile_all(struct query *q, struct match *parent, const char *path, struct value arg, struct error *error)
+static bool take_all(struct match *m, struct error *error)
 {
-    if (arg.type != BSON_TYPE_ARRAY)
+    if (m->arg.value_type != BSON_TYPE_ARRAY)
         return error_set(error, 2, "$all needs an array");
-    if (document_is_empty(arg))
-        return compile_in(q, parent, path, arg, error); /* both match nothing */
-    struct field field;
-    for (struct fields it = fields_of(arg); fields_next(&it, &field);) {
-        bool operators = is_operators(field.value);
-        if (operators && !document_get(field.value, "$elemMatch").type)
+    if (document_is_empty(m->arg))
+        m->op = MATCH_OR; /* of nothing: it never matches */
+    for (bson_iter_t it = fields_of(m->arg); bson_iter_next(&it);) {
+        value item = *bson_iter_value(&it);
+        if (is_operators(item) && !document_get(item, "$elemMatch").value_type)
             return error_set(error, 2, "no $ expressions in $all");
-        if (!(operators ? compile_field : add_equality)(q, parent, path, field.value, error))
+        if (!compile_field(m, m->path, item, error))
             return false;
     }
     return true;
 }
 
-static bool type_bit(struct value arg, uint32_t *types, struct error *error)
+static bool take_exists(struct match *m, struct error *error)
+{
+    (void)error;
+    m->negated = !value_truth(m->arg);
+    return true;
+}
+
+/* MinKey and MaxKey get the bits above the other types. */
+static uint32_t type_bit(bson_type_t type)
+{
+    return 1u << (type == BSON_TYPE_MINKEY ? 20 : type == BSON_TYPE_MAXKEY ? 21 : type);
+}
+
+static bool add_type(struct match *m, value arg, struct error *error)
 {
     const char *name = value_text(arg);
     int64_t number = 0;
     if (!name && !value_to_int64(arg, &number))
         return error_set(error, 14, "type must be represented as a number or a string");
-    if (name && strcmp(name, "number") == 0) {
-        *types |= NUMBER_TYPES;
+    uint32_t before = m->types;
+    for (int code = -1; code <= BSON_TYPE_MAXKEY; code = code == BSON_TYPE_DECIMAL128 ? BSON_TYPE_MAXKEY : code + 1) {
+        value v = {.value_type = code < 0 ? BSON_TYPE_MINKEY : (bson_type_t)code};
+        bool numeric = name && strcmp(name, "number") == 0 && is_number(v);
+        if (code && (numeric || (name ? strcmp(name, value_type_name(v)) == 0 : number == code)))
+            m->types |= type_bit(v.value_type);
+    }
+    if (m->types != before)
         return true;
-    }
-    for (uint32_t bit = BSON_TYPE_DOUBLE; bit <= TYPE_BIT_MAXKEY; bit++) {
-        bson_type_t type = bit == TYPE_BIT_MINKEY ? BSON_TYPE_MINKEY : bit == TYPE_BIT_MAXKEY ? BSON_TYPE_MAXKEY : bit;
-        int64_t code = type == BSON_TYPE_MINKEY ? -1 : (int64_t)type;
-        if (name ? strcmp(name, value_type_name((struct value){.type = type})) == 0 : number == code) {
-            *types |= 1u << bit;
-            return true;
-        }
-    }
     return name ? error_set(error, 2, "Unknown type name alias: %s", name)
                 : error_set(error, 2, "Invalid numerical type code: %lld", (long long)number);
 }
 
-static bool compile_type(struct match *match, struct value arg, struct error *error)
+static bool take_type(struct match *m, struct error *error)
 {
-    if (arg.type != BSON_TYPE_ARRAY)
-        return type_bit(arg, &match->types, error);
-    struct field field;
-    for (struct fields it = fields_of(arg); fields_next(&it, &field);)
-        if (!type_bit(field.value, &match->types, error))
+    if (m->arg.value_type != BSON_TYPE_ARRAY)
+        return add_type(m, m->arg, error);
+    for (bson_iter_t it = fields_of(m->arg); bson_iter_next(&it);)
+        if (!add_type(m, *bson_iter_value(&it), error))
             return false;
-    return match->types || error_set(error, 9, "%s must match at least one type", match->path ? match->path : "");
+    return m->types || error_set(error, 9, "%s must match at least one type", m->path ? m->path : "");
 }
 
-static bool compile_mod(struct match *match, struct value arg, struct error *error)
+static bool take_mod(struct match *m, struct error *error)
 {
-    struct value divisor = document_get(arg, "0"), remainder = document_get(arg, "1");
-    if (arg.type != BSON_TYPE_ARRAY)
+    value divisor = document_get(m->arg, "0"), remainder = document_get(m->arg, "1");
+    if (m->arg.value_type != BSON_TYPE_ARRAY)
         return error_set(error, 2, "malformed mod, needs to be an array");
-    if (!remainder.type || document_get(arg, "2").type)
-        return error_set(error, 2, "malformed mod, %s elements", remainder.type ? "too many" : "not enough");
-    if (!value_is_number(divisor) || !value_is_number(remainder))
-        return error_set(error, 2, "malformed mod, %s not a number", value_is_number(divisor) ? "remainder" : "divisor");
-    if (!value_to_integer(divisor, &match->divisor) || !value_to_integer(remainder, &match->remainder))
+    if (!remainder.value_type || document_get(m->arg, "2").value_type)
+        return error_set(error, 2, "malformed mod, %s elements", remainder.value_type ? "too many" : "not enough");
+    if (!is_number(divisor) || !is_number(remainder))
+        return error_set(error, 2, "malformed mod, %s not a number", is_number(divisor) ? "remainder" : "divisor");
+    if (!value_to_integer(divisor, &m->modulo) || !value_to_integer(remainder, &m->number))
         return error_set(error, 2, "malformed mod, value is out of range of int64");
-    return match->divisor != 0 || error_set(error, 2, "divisor cannot be 0");
+    return m->modulo != 0 || error_set(error, 2, "divisor cannot be 0");
 }
 
-static bool compile_size(struct match *match, struct value arg, struct error *error)
+static bool take_size(struct match *m, struct error *error)
 {
-    if (!value_to_int64(arg, &match->remainder))
+    if (!value_to_int64(m->arg, &m->number))
         return error_set(error, 2, "Failed to parse $size. Expected a number in: $size");
-    return match->remainder >= 0 ||
+    return m->number >= 0 ||
            error_set(error, 2, "Failed to parse $size. Expected a non-negative number in: $size: %lld",
-                     (long long)match->remainder);
+                     (long long)m->number);
 }
 
-static bool compile_element_match(struct query *q, struct match *parent, const char *path, struct value arg,
-                                  struct error *error)
+static bool take_regex(struct match *m, struct error *error)
 {
-    if (arg.type != BSON_TYPE_DOCUMENT)
+    return compile_regex(m, m->arg, document_get(m->beside, "$options"), error);
+}
+
+static bool take_options(struct match *m, struct error *error)
+{
+    m->op = MATCH_AND; /* of nothing: $regex has read them */
+    return document_get(m->beside, "$regex").value_type || error_set(error, 2, "$options needs a $regex");
+}
+
+static bool take_element(struct match *m, struct error *error)
+{
+    bson_iter_t it = fields_of(m->arg);
+    const char *first = bson_iter_next(&it) ? bson_iter_key(&it) : "";
+    bool logical = !strcmp(first, "$and") || !strcmp(first, "$or") || !strcmp(first, "$nor");
+    if (m->arg.value_type != BSON_TYPE_DOCUMENT)
         return error_set(error, 2, "$elemMatch needs an Object");
-    struct field first = {.key = ""};
-    struct fields it = fields_of(arg);
-    fields_next(&it, &first);
-    bool logical = !strcmp(first.key, "$and") || !strcmp(first.key, "$or") || !strcmp(first.key, "$nor");
-    bool on_value = is_operators(arg) && !logical;
-    struct match *match = add(q, parent, on_value ? MATCH_ELEMENT_VALUE : MATCH_ELEMENT_OBJECT, path, arg);
-    return on_value ? compile_field(q, match, NULL, arg, error) : compile_filter(q, match, arg, error);
+    m->number = logical || !is_operators(m->arg);
+    return m->number ? compile_filter(m, m->arg, error) : compile_field(m, NULL, m->arg, error);
 }
 
-static bool compile_negation(struct query *q, struct match *parent, const char *path, struct value arg,
-                             struct error *error)
+static bool take_not(struct match *m, struct error *error)
 {
-    struct match *match = add(q, parent, MATCH_NOT, NULL, arg);
-    if (arg.type == BSON_TYPE_REGEX)
-        return add_equality(q, match, path, arg, error);
-    if (!is_operators(arg))
-        return error_set(error, 2, "$not needs a regex or a document");
-    return compile_field(q, add(q, match, MATCH_AND, NULL, arg), path, arg, error);
+    return m->arg.value_type == BSON_TYPE_REGEX || is_operators(m->arg)
+               ? compile_field(m, m->path, m->arg, error)
+               : error_set(error, 2, "$not needs a regex or a document");
 }
 
-static bool compile_operator(struct query *q, struct match *parent, const char *path, struct field op, struct value all,
-                             struct error *error)
+static bool compile_operator(struct match *parent, const char *path, bson_iter_t *it, value all, struct error *error)
 {
     static const struct {
         const char *name;
         enum match_op op;
-    } plain[] = {{"$gt", MATCH_GT}, {"$gte", MATCH_GTE}, {"$lt", MATCH_LT}, {"$lte", MATCH_LTE},
-                 {"$exists", MATCH_EXISTS}};
-    for (size_t i = 0; i < sizeof plain / sizeof *plain; i++)
-        if (strcmp(op.key, plain[i].name) == 0) {
-            if (op.value.type == BSON_TYPE_REGEX && plain[i].op != MATCH_EXISTS)
-                return error_set(error, 2, "Can't have RegEx as arg to predicate over field '%s'.", path ? path : "");
-            struct match *not = plain[i].op == MATCH_EXISTS && !value_truth(op.value)
-                                    ? add(q, parent, MATCH_NOT, NULL, op.value) : parent;
-            add(q, not, plain[i].op, path, op.value);
-            return true;
+        bool negated;
+        bool (*take)(struct match *m, struct error *error);
+    } operators[] = {
+        {"$eq", MATCH_EQ, false, take_comparison},
+        {"$ne", MATCH_EQ, true, take_comparison},
+        {"$gt", MATCH_GT, false, take_comparison},
+        {"$gte", MATCH_GTE, false, take_comparison},
+        {"$lt", MATCH_LT, false, take_comparison},
+        {"$lte", MATCH_LTE, false, take_comparison},
+        {"$in", MATCH_IN, false, take_in},
+        {"$nin", MATCH_IN, true, take_in},
+        {"$exists", MATCH_EXISTS, false, take_exists},
+        {"$type", MATCH_TYPE, false, take_type},
+        {"$not", MATCH_AND, true, take_not},
+        {"$all", MATCH_AND, false, take_all},
+        {"$elemMatch", MATCH_ELEMENT, false, take_element},
+        {"$size", MATCH_SIZE, false, take_size},
+        {"$regex", MATCH_REGEX, false, take_regex},
+        {"$options", MATCH_AND, false, take_options},
+        {"$mod", MATCH_MOD, false, take_mod},
+    };
+    for (size_t i = 0; i < sizeof operators / sizeof *operators; i++)
+        if (strcmp(bson_iter_key(it), operators[i].name) == 0) {
+            struct match *m = add(parent, operators[i].op, path, *bson_iter_value(it));
+            m->negated = operators[i].negated;
+            m->beside = all;
+            return operators[i].take(m, error);
         }
-    if (strcmp(op.key, "$eq") == 0) {
-        add(q, parent, MATCH_EQ, path, op.value); /* $eq with a regular expression compares, it does not search */
-        return true;
-    }
-    if (strcmp(op.key, "$ne") == 0)
-        return op.value.type != BSON_TYPE_REGEX
-                   ? add_equality(q, add(q, parent, MATCH_NOT, NULL, op.value), path, op.value, error)
-                   : error_set(error, 2, "Can't have regex as arg to $ne.");
-    if (strcmp(op.key, "$in") == 0)
-        return compile_in(q, parent, path, op.value, error);
-    if (strcmp(op.key, "$nin") == 0)
-        return compile_in(q, add(q, parent, MATCH_NOT, NULL, op.value), path, op.value, error);
-    if (strcmp(op.key, "$not") == 0)
-        return compile_negation(q, parent, path, op.value, error);
-    if (strcmp(op.key, "$all") == 0)
-        return compile_all(q, parent, path, op.value, error);
-    if (strcmp(op.key, "$elemMatch") == 0)
-        return compile_element_match(q, parent, path, op.value, error);
-    if (strcmp(op.key, "$size") == 0)
-        return compile_size(add(q, parent, MATCH_SIZE, path, op.value), op.value, error);
-    if (strcmp(op.key, "$type") == 0)
-        return compile_type(add(q, parent, MATCH_TYPE, path, op.value), op.value, error);
-    if (strcmp(op.key, "$mod") == 0)
-        return compile_mod(add(q, parent, MATCH_MOD, path, op.value), op.value, error);
-    if (strcmp(op.key, "$regex") == 0)
-        return compile_regex(q, add(q, parent, MATCH_REGEX, path, op.value), op.value,
-                             value_text(document_get(all, "$options")), error);
-    if (strcmp(op.key, "$options") == 0)
-        return document_get(all, "$regex").type || error_set(error, 2, "$options needs a $regex");
-    return error_set(error, 2, "unknown operator: %s", op.key);
+    return error_set(error, 2, "unknown operator: %s", bson_iter_key(it));
 }
 
-static bool compile_field(struct query *q, struct match *parent, const char *path, struct value v, struct error *error)
+static bool compile_field(struct match *parent, const char *path, value v, struct error *error)
 {
     if (!is_operators(v))
-        return add_equality(q, parent, path, v, error);
-    struct field op;
-    for (struct fields it = fields_of(v); fields_next(&it, &op);)
-        if (!compile_operator(q, parent, path, op, v, error))
+        return compile_equality(parent, path, v, error);
+    for (bson_iter_t it = fields_of(v); bson_iter_next(&it);)
+        if (!compile_operator(parent, path, &it, v, error))
             return false;
     return true;
 }
 
-static bool compile_list(struct query *q, struct match *parent, struct field op, struct error *error)
+static bool compile_list(struct match *parent, const char *name, value list, struct error *error)
 {
-    if (op.value.type != BSON_TYPE_ARRAY || document_is_empty(op.value))
-        return error_set(error, 2, "%s must be %s array", op.key, op.value.type == BSON_TYPE_ARRAY ? "a nonempty" : "an");
-    struct field clause;
-    for (struct fields it = fields_of(op.value); fields_next(&it, &clause);) {
-        if (clause.value.type != BSON_TYPE_DOCUMENT)
+    if (list.value_type != BSON_TYPE_ARRAY || document_is_empty(list))
+        return error_set(error, 2, "%s must be %s array", name,
+                         list.value_type == BSON_TYPE_ARRAY ? "a nonempty" : "an");
+    for (bson_iter_t it = fields_of(list); bson_iter_next(&it);) {
+        value clause = *bson_iter_value(&it);
+        if (clause.value_type != BSON_TYPE_DOCUMENT)
             return error_set(error, 2, "$or/$and/$nor entries need to be full objects");
-        /* an $and is flattened into its parent when that is one: the planner looks at the top level only */
-        bool flat = parent->op == MATCH_AND;
-        if (!compile_filter(q, flat ? parent : add(q, parent, MATCH_AND, NULL, clause.value), clause.value, error))
+        if (!compile_filter(add(parent, MATCH_AND, NULL, clause), clause, error))
             return false;
     }
     return true;
 }
 
-static bool compile_filter(struct query *q, struct match *parent, struct value filter, struct error *error)
+static bool compile_filter(struct match *parent, value filter, struct error *error)
 {
-    struct field f;
-    for (struct fields it = fields_of(filter); fields_next(&it, &f);) {
-        bool ok;
-        if (f.key[0] != '$' || strcmp(f.key, "$ref") == 0 || strcmp(f.key, "$id") == 0)
-            ok = compile_field(q, parent, f.key, f.value, error);
-        else if (strcmp(f.key, "$and") == 0)
-            ok = compile_list(q, parent->op == MATCH_AND ? parent : add(q, parent, MATCH_AND, NULL, f.value), f, error);
-        else if (strcmp(f.key, "$or") == 0)
-            ok = compile_list(q, add(q, parent, MATCH_OR, NULL, f.value), f, error);
-        else if (strcmp(f.key, "$nor") == 0)
-            ok = compile_list(q, add(q, parent, MATCH_NOR, NULL, f.value), f, error);
-        else if (strcmp(f.key, "$expr") == 0)
-            ok = add(q, parent, MATCH_EXPR, NULL, f.value) && expression_check(f.value, q->let, error);
-        else if (strcmp(f.key, "$comment") == 0)
-            ok = true;
-        else
-            ok = error_set(error, 2, "unknown top level operator: %s. If you have a field name that starts with a '$' "
-                                     "symbol, consider using $getField or $setField.", f.key);
+    for (bson_iter_t it = fields_of(filter); bson_iter_next(&it);) {
+        const char *key = bson_iter_key(&it);
+        value v = *bson_iter_value(&it);
+        bool ok = true;
+        if (*key != '$' || strcmp(key, "$ref") == 0 || strcmp(key, "$id") == 0) {
+            ok = compile_field(parent, key, v, error);
+        } else if (strcmp(key, "$and") == 0) {
+            ok = compile_list(add(parent, MATCH_AND, NULL, v), key, v, error);
+        } else if (strcmp(key, "$or") == 0 || strcmp(key, "$nor") == 0) {
+            struct match *any = add(parent, MATCH_OR, NULL, v);
+            any->negated = key[1] == 'n';
+            ok = compile_list(any, key, v, error);
+        } else if (strcmp(key, "$comment") != 0) {
+            ok = error_set(error, 2,
+                           "unknown top level operator: %s. If you have a field name that starts with a '$' "
+                           "symbol, consider using $getField or $setField.",
+                           key);
+        }
         if (!ok)
             return false;
     }
     return true;
 }
 
-static void query_begin(struct query *q, struct arena *arena, struct value let)
+static struct match *compile(value spec, bool operators, struct error *error)
 {
-    *q = (struct query){.arena = arena, .let = let, .root = arena_get(arena, sizeof *q->root)};
-    q->root->op = MATCH_AND;
+    struct match *root = bson_malloc0(sizeof *root); /* a MATCH_AND */
+    if (operators ? compile_field(root, NULL, spec, error) : compile_filter(root, spec, error))
+        return root;
+    query_free(root);
+    return NULL;
 }
 
-bool query_compile(struct query *q, struct arena *arena, struct value filter, struct value let, struct error *error)
+struct match *query_compile(value filter, struct error *error)
 {
-    query_begin(q, arena, let);
-    return compile_filter(q, q->root, filter, error);
+    return compile(filter, false, error);
 }
 
-bool query_compile_condition(struct query *q, struct arena *arena, struct value condition, struct error *error)
+struct match *query_compile_element(value condition, struct error *error)
 {
-    query_begin(q, arena, (struct value){0});
-    if (condition.type == BSON_TYPE_DOCUMENT && !is_operators(condition))
-        return compile_filter(q, q->root, condition, error);
-    return compile_field(q, q->root, NULL, condition, error);
+    return compile(condition, condition.value_type != BSON_TYPE_DOCUMENT || is_operators(condition), error);
 }
 
-void query_free(struct query *q)
+void query_free(struct match *query)
 {
-    for (struct match *m = q->regexes; m; m = m->next_regex)
-        pcre2_code_free(m->regex);
-    q->regexes = NULL;
+    while (query) {
+        struct match *next = query->next;
+        query_free(query->children);
+        for (size_t i = 0; i < query->count; i++)
+            buffer_free(&query->keys[i]);
+        bson_free(query->keys);
+        pcre2_code_free(query->regex);
+        bson_free(query);
+        query = next;
+    }
+}
+
+static bool test_children(const struct match *m, value v, bool all)
+{
+    for (const struct match *child = m->children; child; child = child->next)
+        if (query_matches(child, v) != all)
+            return !all;
+    return all;
+}
+
+/* Comparisons hold within one type only, and a NaN is neither less nor greater than anything. */
+static bool test_keys(const struct match *m, value v)
+{
+    struct buffer key = {0};
+    if (!v.value_type || v.value_type == BSON_TYPE_UNDEFINED)
+        v = (value){.value_type = BSON_TYPE_NULL};
+    key_append(&key, v);
+    bool holds = false;
+    if (m->op == MATCH_EQ || m->op == MATCH_IN) {
+        holds = m->count && bsearch(&key, m->keys, m->count, sizeof key, buffer_compare);
+    } else if ((key_rank(v) == key_rank(m->arg) && is_nan(v) == is_nan(m->arg)) ||
+               m->arg.value_type == BSON_TYPE_MINKEY || m->arg.value_type == BSON_TYPE_MAXKEY) {
+        int order = buffer_compare(&key, m->keys);
+        holds = (order > 0 && m->op <= MATCH_GTE) || (order < 0 && m->op >= MATCH_LT) ||
+                (order == 0 && (m->op == MATCH_GTE || m->op == MATCH_LTE));
+    }
+    buffer_free(&key);
+    return holds;
+}
+
+static bool test_regex(const struct match *m, value v)
+{
+    if (v.value_type == BSON_TYPE_REGEX && m->arg.value_type == BSON_TYPE_REGEX)
+        return value_compare(v, m->arg) == 0;
+    if (v.value_type != BSON_TYPE_UTF8 && v.value_type != BSON_TYPE_SYMBOL)
+        return false;
+    pcre2_match_data *data = pcre2_match_data_create(1, NULL);
+    PCRE2_SPTR text = (PCRE2_SPTR)v.value.v_utf8.str;
+    int found = data ? pcre2_match(m->regex, text, v.value.v_utf8.len, 0, 0, data, NULL) : -1;
+    pcre2_match_data_free(data);
+    return found >= 0;
+}
+
+static bool test_elements(const struct match *m, value v)
+{
+    int64_t count = 0;
+    if (v.value_type != BSON_TYPE_ARRAY)
+        return false;
+    for (bson_iter_t it = fields_of(v); bson_iter_next(&it); count++) {
+        value element = *bson_iter_value(&it);
+        if (m->op == MATCH_ELEMENT && (!m->number || is_container(element)) && test_children(m, element, true))
+            return true;
+    }
+    return m->op == MATCH_SIZE && count == m->number;
+}
+
+/* One value, as it is: arrays are not looked into. */
+static bool test(const struct match *m, value v)
+{
+    int64_t number;
+    switch (m->op) {
+    case MATCH_EXISTS:
+        return v.value_type != BSON_TYPE_EOD;
+    case MATCH_TYPE:
+        return v.value_type && (m->types & type_bit(v.value_type));
+    case MATCH_MOD:
+        return value_to_integer(v, &number) && (m->modulo == -1 ? 0 : number % m->modulo) == m->number;
+    case MATCH_REGEX:
+        return test_regex(m, v);
+    case MATCH_SIZE:
+    case MATCH_ELEMENT:
+        return test_elements(m, v);
+    default:
+        return test_keys(m, v) || (m->op == MATCH_IN && test_children(m, v, false));
+    }
+}
+
+/* At the end of a path an array stands for itself and for each of its elements. */
+static bool test_path(const struct match *m, value document)
+{
+    struct buffer found = {0};
+    bool holds = false;
+    path_values(document, m->path, &found);
+    const value *list = (const void *)found.data;
+    for (size_t i = 0; !holds && i < found.size / sizeof *list; i++) {
+        holds = test(m, list[i]);
+        if (list[i].value_type == BSON_TYPE_ARRAY && m->op < MATCH_EXISTS)
+            for (bson_iter_t it = fields_of(list[i]); !holds && bson_iter_next(&it);)
+                holds = test(m, *bson_iter_value(&it));
+    }
+    buffer_free(&found);
+    return holds;
+}
+
+bool query_matches(const struct match *m, value v)
+{
+    bool holds = m->op <= MATCH_OR ? test_children(m, v, m->op == MATCH_AND) : m->path ? test_path(m, v) : test(m, v);
+    return holds != m->negated;
 }

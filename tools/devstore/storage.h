@@ -1,9 +1,8 @@
 /*
  * storage.h - collections and indexes on one SQLite file.
  *
- * Purpose: a table a collection (row number, key of _id, document), a side table a secondary index (key, row number);
- * one writer at a time with group commit; readers on connections of their own, which never wait for the writer.
- * Users: commands. Depends on: value, query (the planner reads compiled filters), SQLite.
+ * A table of documents by row number and a table of index entries (key, row number); _id is the first index of each
+ * collection. One writer at a time with group commit; readers have connections and snapshots of their own.
  */
 #ifndef DEVSTORE_STORAGE_H
 #define DEVSTORE_STORAGE_H
@@ -17,82 +16,79 @@
 struct store;
 struct handle; /* one SQLite connection with its prepared statements */
 
+/* What is dropped stays in memory until the end, so that whoever reads a list may go on. */
 struct index {
-    int64_t id; /* 0: the key column of the collection's own table */
-    char *name;
-    struct value spec; /* as listIndexes shows it */
+    int64_t id;
+    const char *name;
+    value spec; /* as listIndexes shows it */
     const char *paths[MAX_INDEX_FIELDS];
-    bool descending[MAX_INDEX_FIELDS];
     size_t count;
     bool unique;
+    atomic_bool dropped;
     atomic_bool multikey; /* some document has an array there: one document may have several keys */
-    struct index *next;
+    struct index *_Atomic next;
 };
 
 struct collection {
-    int64_t id;
-    char *ns; /* database.collection */
-    struct index *indexes; /* _id_ first */
-    struct collection *next;
+    const char *ns; /* database.collection */
+    int64_t first_row, last_row;
+    struct index *_Atomic indexes; /* _id_ first */
+    struct collection *_Atomic next;
 };
 
 struct range {
     struct buffer low, high; /* low <= key < high */
 };
 
+/* Row numbers come in chunks: no statement and no snapshot is held between two calls of scan_next. */
 struct scan {
     struct handle *handle;
     struct collection *collection;
-    const struct query *query;
-    const struct index *index; /* NULL: the whole table */
-    bool backwards, ordered; /* ordered: the rows come as the sort asks */
+    const struct match *query;
+    const struct index *index; /* NULL: in the order of insertion */
+    bool backwards, ordered;   /* ordered: the documents come as the sort asks */
     struct range *ranges;
-    size_t count, at;
-    int64_t *rows; /* of a multikey index: collected first, so that no document comes twice */
-    int64_t row;   /* the last one given out, and its key: where to go on after a pause */
-    struct buffer key;
-    void *statement;
+    size_t count, range_at;
+    struct buffer rows; /* int64_t: the chunk */
+    size_t row_at;
+    struct buffer key; /* of the last row of the chunk: where the next one starts */
+    bool begun;
+    struct buffer document;
     int64_t deadline; /* CLOCK_MONOTONIC milliseconds, 0: none */
-    struct arena arena;
 };
 
 /* NULL with a sentence in message: the file cannot be used. path ":memory:": a temporary file without syncs. */
 struct store *store_open(const char *path, char message[256]);
 void store_close(struct store *store);
-uint64_t store_examined(struct store *store);
+int64_t store_examined(struct store *store); /* documents that scans looked at */
 int64_t clock_ms(void);
 
 /* Between begin and end the caller is the only writer. end returns when it is on disk, together with others. */
 struct handle *store_write_begin(struct store *store);
 bool store_write_end(struct store *store, struct error *error);
+/* Between begin and end the handle sees one state of the data. */
 struct handle *store_read_begin(struct store *store, struct error *error);
 void store_read_end(struct handle *handle);
 
-/* The catalogue. What is dropped stays in memory until the end, so that readers may hold on to it. */
+struct collection *store_collections(struct store *store); /* the first */
 struct collection *collection_find(struct store *store, const char *ns);
+struct index *index_find(struct collection *collection, value name_or_key);
 struct collection *collection_create(struct handle *writer, const char *ns, struct error *error);
 bool collection_drop(struct handle *writer, struct collection *collection, struct error *error);
-bool index_create(struct handle *writer, struct collection *collection, struct value spec, struct error *error);
+bool index_create(struct handle *writer, struct collection *collection, value spec, struct error *error);
 bool index_drop(struct handle *writer, struct collection *collection, struct index *index, struct error *error);
-struct index *index_find(struct store *store, struct collection *collection, struct value name_or_key);
-/* Calls visit for each collection whose namespace starts with the prefix. */
-void collection_each(struct store *store, const char *prefix, void (*visit)(struct collection *, void *), void *context);
-int64_t collection_count(struct handle *handle, struct collection *collection);
 
-/* Rows. Nothing has changed when one of them fails (a duplicate key: 11000). */
-bool row_insert(struct handle *writer, struct collection *collection, struct value document, struct error *error);
-bool row_update(struct handle *writer, struct collection *collection, int64_t row, struct value old,
-                struct value changed, struct error *error);
-bool row_delete(struct handle *writer, struct collection *collection, int64_t row, struct value old,
-                struct error *error);
-bool row_get(struct handle *handle, struct collection *collection, int64_t row, struct buffer *document);
+/* Rows. Nothing has changed when a write fails (a duplicate key: 11000). An EOD document: there is none. */
+bool row_write(struct handle *writer, struct collection *collection, int64_t row, value old, value changed,
+               struct error *error);
+bool row_insert(struct handle *writer, struct collection *collection, value document, struct error *error);
+bool row_get(struct handle *handle, int64_t row, struct buffer *document); /* false: it is gone */
+int64_t collection_count(struct handle *handle, const struct collection *collection);
 
-/* Scans give the documents that match the query. next: 1 a document (valid until the next call), 0 the end, -1 error. */
-bool scan_open(struct scan *scan, struct handle *handle, struct collection *collection, const struct query *query,
-               struct value sort, struct value hint, struct error *error);
-int scan_next(struct scan *scan, int64_t *row, struct value *document, struct error *error);
-void scan_pause(struct scan *scan);
-void scan_resume(struct scan *scan, struct handle *handle);
+/* Scans give the documents that match. next: 1 a document (valid until the next call), 0 the end, -1 an error. */
+bool scan_open(struct scan *scan, struct handle *handle, struct collection *collection, const struct match *query,
+               value sort, value hint, struct error *error);
+int scan_next(struct scan *scan, int64_t *row, value *document, struct error *error);
 void scan_close(struct scan *scan);
 
 #endif

@@ -1,352 +1,450 @@
-/* Applying updates. */
+/* Compiling and applying updates. */
 #include "update.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum { MAX_PADDING = 1500000 };
+
+enum kind { SET, SET_ON_INSERT, UNSET, INC, MUL, MIN, MAX, RENAME, CURRENT_DATE, ON_ARRAY };
+
+static const struct operator
+{
+    const char *name;
+    enum kind kind;
+    enum array_operator array;
+}
+operators[] = {
+    {"$set", SET, 0},
+    {"$unset", UNSET, 0},
+    {"$inc", INC, 0},
+    {"$mul", MUL, 0},
+    {"$min", MIN, 0},
+    {"$max", MAX, 0},
+    {"$rename", RENAME, 0},
+    {"$setOnInsert", SET_ON_INSERT, 0},
+    {"$currentDate", CURRENT_DATE, 0},
+    {"$push", ON_ARRAY, ARRAY_PUSH},
+    {"$addToSet", ON_ARRAY, ARRAY_ADD_TO_SET},
+    {"$pull", ON_ARRAY, ARRAY_PULL},
+    {"$pullAll", ON_ARRAY, ARRAY_PULL_ALL},
+    {"$pop", ON_ARRAY, ARRAY_POP},
+};
+
+struct modification {
+    const struct operator* op;
+    const char *path, *from; /* from: of a $rename */
+    value arg;
+    struct match *condition; /* $pull */
+};
+
+/* MongoDB's order of new fields: by name, numbers by value; a dot sorts first, so that conflicts are neighbours. */
+static int by_path(const void *x, const void *y)
+{
+    const char *a = ((const struct modification *)x)->path, *b = ((const struct modification *)y)->path;
+    while (*a && *a == *b)
+        a++, b++;
+    size_t digits_a = strspn(a, "0123456789"), digits_b = strspn(b, "0123456789");
+    if (digits_a && digits_b && digits_a != digits_b)
+        return digits_a < digits_b ? -1 : 1;
+    int rank_a = *a == '.' ? 1 : (unsigned char)*a, rank_b = *b == '.' ? 1 : (unsigned char)*b;
+    return rank_a - rank_b;
+}
+
+static bool check_path(const char *path, struct error *error)
+{
+    if (!*path)
+        return error_set(error, 56, "An empty update path is not valid.");
+    for (const char *part = path;; part += strcspn(part, ".") + 1) {
+        size_t length = strcspn(part, ".");
+        if (length == 0)
+            return error_set(error, 56, "The update path '%s' contains an empty field name, which is not allowed.",
+                             path);
+        if (part[0] == '$' && (length == 1 || part[1] == '['))
+            return error_set(error, 2, "positional updates are not supported: '%s'", path);
+        if (part[0] == '$')
+            return error_set(error, 52, "The dollar ($) prefixed field '%.*s' in '%s' is not valid for storage.",
+                             (int)length, part, path);
+        if (!part[length])
+            return true;
+    }
+}
+
+static bool check_conflicts(const struct update *u, struct error *error)
+{
+    for (size_t i = 1; i < u->count; i++) {
+        const char *a = u->list[i - 1].path, *b = u->list[i].path;
+        size_t length = strlen(a);
+        if (strncmp(a, b, length) == 0 && (b[length] == 0 || b[length] == '.'))
+            return error_set(error, 40, "Updating the path '%s' would create a conflict at '%s'", b, a);
+    }
+    return true;
+}
+
+static bool check_argument(struct modification *mod, struct error *error)
+{
+    enum kind kind = mod->op->kind;
+    const char *type = value_text(document_get(mod->arg, "$type"));
+    if ((kind == INC || kind == MUL) && !is_number(mod->arg))
+        return error_set(error, 14, "Cannot %s with non-numeric argument: {%s}", kind == INC ? "increment" : "multiply",
+                         mod->path);
+    if ((kind == INC || kind == MUL) && mod->arg.value_type == BSON_TYPE_DECIMAL128)
+        return error_set(error, 2, "arithmetic on decimal128 is not supported");
+    if (kind == CURRENT_DATE && mod->arg.value_type != BSON_TYPE_BOOL &&
+        !(type && (strcmp(type, "date") == 0 || strcmp(type, "timestamp") == 0)))
+        return error_set(error, 2,
+                         "%s is not valid type for $currentDate. Please use a boolean ('true') or a $type "
+                         "expression ({$type: 'timestamp/date'}).",
+                         value_type_name(mod->arg));
+    if (kind == ON_ARRAY && mod->op->array == ARRAY_PULL)
+        return (mod->condition = query_compile_element(mod->arg, error)) != NULL;
+    return kind != ON_ARRAY || array_check(mod->op->array, mod->arg, error);
+}
+
+static struct modification *add(struct update *u, const struct operator* op, const char *path, value arg)
+{
+    u->list = bson_realloc(u->list, (u->count + 1) * sizeof *u->list);
+    u->list[u->count] = (struct modification){.op = op, .path = path, .arg = arg};
+    return &u->list[u->count++];
+}
+
+static bool add_rename(struct update *u, const struct operator* op, const char *from, value to, struct error *error)
+{
+    const char *path = value_text(to);
+    if (!path)
+        return error_set(error, 2, "The 'to' field for $rename must be a string: %s", from);
+    if (strcmp(path, from) == 0)
+        return error_set(error, 2, "The source and target field for $rename must differ: %s", from);
+    if (strchr(from, '$') || strchr(path, '$'))
+        return error_set(error, 2, "The fields for $rename may not be dynamic: %s", from);
+    add(u, &operators[1], from, to); /* $unset */
+    add(u, op, path, to)->from = from;
+    return check_path(path, error) && check_path(from, error);
+}
+
+static bool compile_operator(struct update *u, const char *name, value group, struct error *error)
+{
+    const struct operator* op = operators, *end = operators + sizeof operators / sizeof *operators;
+    while (op < end && strcmp(op->name, name) != 0)
+        op++;
+    if (op == end)
+        return error_set(error, 9,
+                         "Unknown modifier: %s. Expected a valid update modifier or pipeline-style update "
+                         "specified as an array",
+                         name);
+    if (group.value_type != BSON_TYPE_DOCUMENT)
+        return error_set(error, 9,
+                         "Modifiers operate on fields but we found type %s instead. For example: {$mod: "
+                         "{<field>: ...}} not {%s: ...}",
+                         value_type_name(group), name);
+    for (bson_iter_t it = fields_of(group); bson_iter_next(&it);) {
+        const char *path = bson_iter_key(&it);
+        value arg = *bson_iter_value(&it);
+        if (op->kind == RENAME ? !add_rename(u, op, path, arg, error)
+                               : !check_path(path, error) || !check_argument(add(u, op, path, arg), error))
+            return false;
+    }
+    return true;
+}
+
+static bool check_replacement(value replacement, struct error *error)
+{
+    for (bson_iter_t it = fields_of(replacement); bson_iter_next(&it);)
+        if (*bson_iter_key(&it) == '$')
+            return error_set(error, 52,
+                             "The dollar ($) prefixed field '%s' in '%s' is not allowed in the context of an "
+                             "update's replacement document. Consider using an aggregation pipeline with "
+                             "$replaceWith.",
+                             bson_iter_key(&it), bson_iter_key(&it));
+    return true;
+}
+
+bool update_compile(struct update *u, value spec, struct error *error)
+{
+    *u = (struct update){0};
+    if (spec.value_type == BSON_TYPE_ARRAY)
+        return error_set(error, 115, "pipeline-style updates are not supported");
+    if (spec.value_type != BSON_TYPE_DOCUMENT)
+        return error_set(error, 9, "Update argument must be either an object or an array");
+    bson_iter_t it = fields_of(spec);
+    if (!bson_iter_next(&it) || *bson_iter_key(&it) != '$') {
+        u->replacement = spec;
+        return check_replacement(spec, error);
+    }
+    do
+        if (!compile_operator(u, bson_iter_key(&it), *bson_iter_value(&it), error))
+            return false;
+    while (bson_iter_next(&it));
+    if (u->count)
+        qsort(u->list, u->count, sizeof *u->list, by_path);
+    return check_conflicts(u, error);
+}
+
+void update_free(struct update *u)
+{
+    for (size_t i = 0; i < u->count; i++)
+        query_free(u->list[i].condition);
+    bson_free(u->list);
+}
 
 /* One modification on its way into one document. */
 struct edit {
     const struct modification *mod;
-    const char *path;
-    struct value original; /* the document before the whole update */
-    struct arena *arena;
+    value original; /* the document before the whole update */
     struct error *error;
 };
 
-static void put_sum(struct buffer *out, const char *key, struct value a, struct value b, int64_t whole)
+static bool apply_arithmetic(struct edit *e, const char *key, value old, bson_t *out)
 {
-    if (a.type == BSON_TYPE_INT32 && b.type == BSON_TYPE_INT32)
-        put_number(out, key, whole); /* an int64 when it does not fit */
-    else
-        put_int64(out, key, whole);
-}
-
-static bool apply_arithmetic(struct edit *e, const char *key, struct value old, struct buffer *out)
-{
-    bool multiply = e->mod->op == OP_MUL;
-    struct value arg = e->mod->arg;
-    if (!old.type && !multiply) {
-        put_value(out, key, arg);
-        return true;
-    }
-    static const uint8_t zero[8] = {0};
-    if (!old.type)
-        old = (struct value){.type = arg.type, .size = arg.size, .data = zero};
-    if (!value_is_number(old))
-        return error_set(e->error, 14, "Cannot apply %s to a value of non-numeric type. The document has the field '%s' "
-                                       "of non-numeric type %s", update_op_names[e->mod->op], key, value_type_name(old));
-    if (old.type == BSON_TYPE_DECIMAL128)
-        return error_set(e->error, 2, "arithmetic on decimal128 is not supported");
+    const struct operator* op = e->mod->op;
+    value arg = e->mod->arg;
     int64_t x = 0, y = 0, whole;
-    if (old.type == BSON_TYPE_DOUBLE || arg.type == BSON_TYPE_DOUBLE) {
+    if (!old.value_type && op->kind == MUL)
+        old = (value){.value_type = arg.value_type}; /* a zero of that type */
+    if (!old.value_type)
+        return bson_append_value(out, key, -1, &arg);
+    if (!is_number(old))
+        return error_set(e->error, 14,
+                         "Cannot apply %s to a value of non-numeric type. The document has the field '%s' "
+                         "of non-numeric type %s",
+                         op->name, key, value_type_name(old));
+    if (old.value_type == BSON_TYPE_DECIMAL128)
+        return error_set(e->error, 2, "arithmetic on decimal128 is not supported");
+    if (old.value_type == BSON_TYPE_DOUBLE || arg.value_type == BSON_TYPE_DOUBLE) {
         double p = value_to_double(old), q = value_to_double(arg);
-        put_double(out, key, multiply ? p * q : p + q);
-        return true;
+        return bson_append_double(out, key, -1, op->kind == MUL ? p * q : p + q);
     }
     value_to_int64(old, &x);
     value_to_int64(arg, &y);
-    if (multiply ? __builtin_mul_overflow(x, y, &whole) : __builtin_add_overflow(x, y, &whole))
-        return error_set(e->error, 2, "Failed to apply %s operations to current value ((NumberLong)%lld)",
-                         update_op_names[e->mod->op], (long long)x);
-    put_sum(out, key, old, arg, whole);
+    if (op->kind == MUL ? __builtin_mul_overflow(x, y, &whole) : __builtin_add_overflow(x, y, &whole))
+        return error_set(e->error, 2, "Failed to apply %s operations to current value ((NumberLong)%lld)", op->name,
+                         (long long)x);
+    if (old.value_type == BSON_TYPE_INT64 || arg.value_type == BSON_TYPE_INT64)
+        return bson_append_int64(out, key, -1, whole);
+    append_number(out, key, whole); /* an int64 when it does not fit */
     return true;
 }
 
-static void apply_current_date(struct edit *e, const char *key, struct buffer *out)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    const char *type = value_text(document_get(e->mod->arg, "$type"));
-    if (!type || strcmp(type, "date") == 0) {
-        put_date(out, key, (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000);
-        return;
-    }
-    uint64_t stamp = BSON_UINT64_TO_LE((uint64_t)now.tv_sec << 32 | 1);
-    put_value(out, key, (struct value){BSON_TYPE_TIMESTAMP, sizeof stamp, (const uint8_t *)&stamp});
-}
-
 /* The end of the path: appends the field's new value, or nothing. */
-static bool apply_leaf(struct edit *e, const char *key, struct value old, bson_type_t parent, struct buffer *out)
+static bool apply_leaf(struct edit *e, const char *key, value old, bson_type_t parent, bson_t *out)
 {
     const struct modification *mod = e->mod;
-    int order = old.type && (mod->op == OP_MIN || mod->op == OP_MAX) ? value_compare(mod->arg, old) : 0;
-    switch (mod->op) {
-    case OP_SET: case OP_SET_ON_INSERT: put_value(out, key, mod->arg); return true;
-    case OP_UNSET:
-        if (parent == BSON_TYPE_ARRAY)
-            put_null(out, key); /* the elements behind it keep their places */
+    const char *type = value_text(document_get(mod->arg, "$type"));
+    struct timeval now;
+    int order;
+    switch (mod->op->kind) {
+    case SET:
+    case SET_ON_INSERT:
+        append_value(out, key, mod->arg);
         return true;
-    case OP_INC: case OP_MUL: return apply_arithmetic(e, key, old, out);
-    case OP_MIN: put_value(out, key, !old.type || order < 0 ? mod->arg : old); return true;
-    case OP_MAX: put_value(out, key, !old.type || order > 0 ? mod->arg : old); return true;
-    case OP_RENAME: put_value(out, key, document_path(e->original, mod->from)); return true;
-    case OP_CURRENT_DATE: apply_current_date(e, key, out); return true;
-    default: return array_apply((enum array_op)mod->op, old, mod->arg, mod->condition, key, out, e->error);
+    case UNSET: /* the elements behind one of an array keep their places */
+        return parent != BSON_TYPE_ARRAY || bson_append_null(out, key, -1);
+    case INC:
+    case MUL:
+        return apply_arithmetic(e, key, old, out);
+    case MIN:
+    case MAX:
+        order = old.value_type ? value_compare(mod->arg, old) : 0;
+        append_value(out, key, !old.value_type || (mod->op->kind == MIN ? order < 0 : order > 0) ? mod->arg : old);
+        return true;
+    case RENAME:
+        append_value(out, key, document_path(e->original, mod->from));
+        return true;
+    case CURRENT_DATE:
+        bson_gettimeofday(&now);
+        return type && strcmp(type, "timestamp") == 0 ? bson_append_timestamp(out, key, -1, (uint32_t)now.tv_sec, 1)
+                                                      : bson_append_timeval(out, key, -1, &now);
+    default:
+        return array_apply(mod->op->array, old, mod->arg, mod->condition, key, out, e->error);
     }
+}
+
+static bool is_array_index(const char *path)
+{
+    size_t length = strspn(path, "0123456789");
+    return length > 0 && length < 10 && (length == 1 || *path != '0') && (path[length] == 0 || path[length] == '.');
 }
 
 static bool creates(const struct modification *mod)
 {
-    return mod->op != OP_UNSET && mod->op != OP_PULL && mod->op != OP_PULL_ALL && mod->op != OP_POP;
+    return mod->op->kind != UNSET &&
+           (mod->op->kind != ON_ARRAY || mod->op->array == ARRAY_PUSH || mod->op->array == ARRAY_ADD_TO_SET);
 }
 
-static bool edit_container(struct edit *e, struct value container, const char *path, struct buffer *out);
-
-static bool not_viable(struct edit *e, const char *part, const char *key, struct value in)
+static bool not_viable(struct edit *e, const char *part, const char *key, value in)
 {
-    struct buffer text = {0};
-    value_print(&text, in);
-    buffer_byte(&text, 0);
+    bson_string_t *text = bson_string_new(NULL);
+    value_print(text, in);
     error_set(e->error, 28, "Cannot create field '%.*s' in element {%s: %.300s}", (int)strcspn(part, "."), part, key,
-              (char *)text.data);
-    buffer_free(&text);
+              text->str);
+    bson_string_free(text, true);
     return false;
 }
 
-static bool edit_field(struct edit *e, const char *key, struct value old, bson_type_t parent, const char *rest,
-                       struct buffer *out)
+static bool edit_fields(struct edit *e, value container, const char *path, bson_t *out);
+
+static bool edit_field(struct edit *e, const char *key, value old, bson_type_t parent, const char *rest, bson_t *out)
 {
+    bool array = old.value_type == BSON_TYPE_ARRAY;
     if (!rest)
         return apply_leaf(e, key, old, parent, out);
-    if (value_is_container(old) || !old.type) {
-        put_head(out, key, strlen(key), old.type ? old.type : BSON_TYPE_DOCUMENT);
-        if (old.type == BSON_TYPE_ARRAY && !is_array_index(rest, strcspn(rest, ".")) && creates(e->mod))
-            return not_viable(e, rest, key, old);
-        return edit_container(e, old, rest, out);
-    }
-    if (creates(e->mod))
+    if (creates(e->mod) && (array ? !is_array_index(rest) : old.value_type && !is_container(old)))
         return not_viable(e, rest, key, old);
-    put_value(out, key, old);
-    return true;
-}
-
-/* Copies a document or an array with the field at the path changed; a missing one counts as an empty document. */
-static bool edit_container(struct edit *e, struct value container, const char *path, struct buffer *out)
-{
-    size_t length = strcspn(path, "."), count = 0, mark = document_open(out);
-    const char *rest = path[length] ? path + length + 1 : NULL;
-    bool found = false;
-    struct field f;
-    for (struct fields it = fields_of(container); fields_next(&it, &f); count++) {
-        if (found || strncmp(f.key, path, length) != 0 || f.key[length]) {
-            put_value(out, f.key, f.value);
-        } else {
-            found = true;
-            if (!edit_field(e, f.key, f.value, container.type, rest, out))
-                return false;
-        }
-    }
-    if (!found && creates(e->mod)) {
-        const char *key = arena_string(e->arena, path, length);
-        size_t index = container.type == BSON_TYPE_ARRAY ? strtoul(key, NULL, 10) : 0;
-        if (index > count + MAX_PADDING)
-            return error_set(e->error, 2, "can't backfill more than %d elements", MAX_PADDING);
-        for (; container.type == BSON_TYPE_ARRAY && count < index; count++)
-            put_item(out, count, (struct value){.type = BSON_TYPE_NULL, .data = (const uint8_t *)""});
-        if (!edit_field(e, key, (struct value){0}, container.type, rest, out))
-            return false;
-    }
-    document_close(out, mark);
-    return true;
-}
-
-struct application {
-    const struct update *update;
-    struct edit edit;
-    int64_t position;
-    struct buffer *now, *next; /* the document as it is, and room for its next form */
-};
-
-static bool element_matches(const struct array_filter *filter, struct value element)
-{
-    struct buffer wrapped = {0};
-    size_t mark = document_open(&wrapped);
-    put_value(&wrapped, filter->id, element);
-    document_close(&wrapped, mark);
-    bool matches = query_matches(&filter->query, buffer_document(&wrapped), NULL);
-    buffer_free(&wrapped);
-    return matches;
-}
-
-static bool apply_path(struct application *a, const char *path);
-
-/* Goes on with the element of that index in place of the positional part of the path. */
-static bool apply_element(struct application *a, const char *path, const char *part, int64_t index)
-{
-    char number[24];
-    snprintf(number, sizeof number, "%lld", (long long)index);
-    const char *tail = part + strcspn(part, ".");
-    size_t size = strlen(path) + sizeof number;
-    char *concrete = arena_get(a->edit.arena, size);
-    snprintf(concrete, size, "%.*s%s%s", (int)(part - path), path, number, tail);
-    return apply_path(a, concrete);
-}
-
-static bool apply_positional(struct application *a, const char *path, const char *part)
-{
-    if (part[1] != '[')
-        return a->position >= 0 ? apply_element(a, path, part, a->position)
-                                : error_set(a->edit.error, 2, "The positional operator did not find the match needed "
-                                                              "from the query.");
-    const char *before = arena_string(a->edit.arena, path, (size_t)(part - path - 1));
-    struct value array = document_path(buffer_document(a->now), before);
-    if (array.type != BSON_TYPE_ARRAY)
-        return array.type ? error_set(a->edit.error, 2, "Cannot apply array updates to non-array element %s", before)
-                          : error_set(a->edit.error, 2, "The path '%s' must exist in the document in order to apply array "
-                                                        "updates.", before);
-    const struct array_filter *filter = update_filter(a->update, part + 2, strcspn(part + 2, "]"));
-    struct field f;
-    int64_t index = 0;
-    array = value_copy(a->edit.arena, array); /* the document changes under the loop */
-    for (struct fields it = fields_of(array); fields_next(&it, &f); index++)
-        if ((!filter || element_matches(filter, f.value)) && !apply_element(a, path, part, index))
-            return false;
-    return true;
-}
-
-static bool apply_path(struct application *a, const char *path)
-{
-    const char *positional = strstr(path, ".$");
-    if (positional)
-        return apply_positional(a, path, positional + 1);
-    a->edit.path = path;
-    a->next->size = 0;
-    if (!edit_container(&a->edit, buffer_document(a->now), path, a->next))
-        return false;
-    struct buffer *t = a->now;
-    a->now = a->next;
-    a->next = t;
-    return true;
-}
-
-static bool replace(const struct update *u, struct value document, struct buffer *out, struct error *error)
-{
-    struct value id = document_get(document, "_id"), wanted = document_get(u->replacement, "_id");
-    struct field f;
-    if (id.type && wanted.type && value_compare(id, wanted) != 0) {
-        struct buffer text = {0};
-        value_print(&text, wanted);
-        error_set(error, 66, "After applying the update, the (immutable) field '_id' was found to have been altered to "
-                             "_id: %.*s", (int)text.size, (char *)text.data);
-        buffer_free(&text);
-        return false;
-    }
-    out->size = 0;
-    size_t mark = document_open(out);
-    put_value(out, "_id", id.type ? id : wanted);
-    for (struct fields it = fields_of(u->replacement); fields_next(&it, &f);)
-        if (strcmp(f.key, "_id") != 0)
-            put_value(out, f.key, f.value);
-    document_close(out, mark);
-    return true;
-}
-
-static bool check_size(const struct buffer *out, struct error *error)
-{
-    return out->size <= MAX_DOCUMENT_BYTES ||
-           error_set(error, 17419, "Resulting document after update is larger than %d", MAX_DOCUMENT_BYTES);
-}
-
-bool update_apply(const struct update *u, struct value document, int64_t position, bool inserting, struct buffer *out,
-                  struct error *error)
-{
-    if (u->replacement.type)
-        return replace(u, document, out, error) && check_size(out, error);
-    struct arena arena = {0};
-    struct buffer other = {0};
-    bool ok = true;
-    struct application a = {.update = u, .position = position, .now = out, .next = &other,
-                            .edit = {.original = document, .arena = &arena, .error = error}};
-    out->size = 0;
-    buffer_append(out, document.data, document.size);
-    for (size_t i = 0; ok && i < u->count; i++) {
-        const struct modification *mod = &u->list[i];
-        if ((mod->op == OP_SET_ON_INSERT && !inserting) ||
-            (mod->op == OP_RENAME && !document_path(document, mod->from).type))
-            continue;
-        a.edit.mod = mod;
-        ok = apply_path(&a, mod->path);
-    }
-    if (a.now == &other) {
-        struct buffer t = *out;
-        *out = other;
-        other = t;
-    }
-    struct value id = document_get(document, "_id");
-    if (ok && id.type && value_compare(id, document_get(buffer_document(out), "_id")) != 0)
-        ok = error_set(error, 66, "Performing an update on the path '_id' would modify the immutable field '_id'");
-    buffer_free(&other);
-    arena_free(&arena);
-    return ok && check_size(out, error);
-}
-
-/* The equalities of the filter are the first fields of the new document. */
-bool update_upsert(const struct update *u, const struct query *query, struct buffer *out, struct error *error)
-{
-    struct buffer base = {0}, next = {0};
-    struct arena arena = {0};
-    size_t mark = document_open(&base);
-    bool ok = true;
-    document_close(&base, mark);
-    for (const struct match *m = query->root->children; ok && m; m = m->next) {
-        if (m->op != MATCH_EQ || !m->path || (u->replacement.type && strcmp(m->path, "_id") != 0))
-            continue;
-        if (document_path(buffer_document(&base), m->path).type) {
-            ok = error_set(error, 54, "cannot infer query fields to set, path '%s' is matched twice", m->path);
-            break;
-        }
-        struct modification mod = {.op = OP_SET, .path = m->path, .arg = m->arg};
-        struct edit edit = {.mod = &mod, .path = m->path, .arena = &arena, .error = error};
-        next.size = 0;
-        ok = edit_container(&edit, buffer_document(&base), m->path, &next);
-        struct buffer t = base;
-        base = next;
-        next = t;
-    }
-    ok = ok && update_apply(u, buffer_document(&base), -1, true, &next, error) &&
-         document_for_storage(buffer_document(&next), out, error);
-    buffer_free(&base);
-    buffer_free(&next);
-    arena_free(&arena);
+    if (old.value_type && !is_container(old))
+        return bson_append_value(out, key, -1, &old);
+    bson_t child;
+    open_container(out, key, old.value_type, &child);
+    bool ok = edit_fields(e, old, rest, &child);
+    bson_append_document_end(out, &child);
     return ok;
 }
 
-static bool check_id(struct value id, struct error *error)
+/* Copies the fields of a document or an array with the one at the path changed; a missing one has no fields. */
+static bool edit_fields(struct edit *e, value container, const char *path, bson_t *out)
 {
-    struct field f;
-    if (id.type == BSON_TYPE_ARRAY || id.type == BSON_TYPE_REGEX || id.type == BSON_TYPE_UNDEFINED)
+    size_t length = strcspn(path, "."), count = 0;
+    const char *rest = path[length] ? path + length + 1 : NULL;
+    char *key = bson_strndup(path, length);
+    bool found = false, ok = true, array = container.value_type == BSON_TYPE_ARRAY;
+    for (bson_iter_t it = fields_of(container); ok && bson_iter_next(&it); count++) {
+        value field = *bson_iter_value(&it);
+        if (found || strcmp(bson_iter_key(&it), key) != 0) {
+            bson_append_value(out, bson_iter_key(&it), -1, &field);
+        } else {
+            found = true;
+            ok = edit_field(e, key, field, container.value_type, rest, out);
+        }
+    }
+    if (ok && !found && creates(e->mod)) {
+        size_t index = array ? strtoul(key, NULL, 10) : 0;
+        if (index > count + MAX_PADDING)
+            ok = error_set(e->error, 2, "can't backfill more than %d elements", MAX_PADDING);
+        for (; ok && array && count < index; count++)
+            append_item(out, count, (value){.value_type = BSON_TYPE_NULL});
+        ok = ok && edit_field(e, key, (value){0}, container.value_type, rest, out);
+    }
+    bson_free(key);
+    return ok;
+}
+
+static bool replace(const struct update *u, value document, bson_t *out, struct error *error)
+{
+    value id = document_get(document, "_id"), wanted = document_get(u->replacement, "_id");
+    append_value(out, "_id", id.value_type ? id : wanted);
+    for (bson_iter_t it = fields_of(u->replacement); bson_iter_next(&it);)
+        if (strcmp(bson_iter_key(&it), "_id") != 0)
+            bson_append_value(out, bson_iter_key(&it), -1, bson_iter_value(&it));
+    if (!id.value_type || !wanted.value_type || value_compare(id, wanted) == 0)
+        return true;
+    bson_string_t *text = bson_string_new(NULL);
+    value_print(text, wanted);
+    error_set(error, 66,
+              "After applying the update, the (immutable) field '_id' was found to have been altered to "
+              "_id: %s",
+              text->str);
+    bson_string_free(text, true);
+    return false;
+}
+
+static bool edit(bson_t **now, const struct modification *mod, value original, struct error *error)
+{
+    struct edit e = {.mod = mod, .original = original, .error = error};
+    bson_t *next = bson_new();
+    bool ok = edit_fields(&e, document_of(*now), mod->path, next);
+    bson_destroy(*now);
+    *now = next;
+    return ok;
+}
+
+static bool modify(const struct update *u, value document, bool inserting, bson_t *out, struct error *error)
+{
+    bson_t *now = bson_new_from_data(document.value.v_doc.data, document.value.v_doc.data_len);
+    bool ok = true;
+    for (size_t i = 0; ok && i < u->count; i++) {
+        const struct modification *mod = &u->list[i];
+        if ((mod->op->kind != SET_ON_INSERT || inserting) &&
+            (mod->op->kind != RENAME || document_path(document, mod->from).value_type))
+            ok = edit(&now, mod, document, error);
+    }
+    value id = document_get(document, "_id");
+    if (ok && id.value_type && value_compare(id, document_get(document_of(now), "_id")) != 0)
+        ok = error_set(error, 66, "Performing an update on the path '_id' would modify the immutable field '_id'");
+    bson_concat(out, now);
+    bson_destroy(now);
+    return ok;
+}
+
+bool update_apply(const struct update *u, value document, bool inserting, bson_t *out, struct error *error)
+{
+    bson_reinit(out);
+    if (!(u->replacement.value_type ? replace(u, document, out, error) : modify(u, document, inserting, out, error)))
+        return false;
+    return out->len <= MAX_DOCUMENT_BYTES ||
+           error_set(error, 17419, "Resulting document after update is larger than %d", MAX_DOCUMENT_BYTES);
+}
+
+/* The equalities of the filter are the first fields of the new document; a replacement takes the _id alone. */
+static bool add_equalities(const struct match *query, bool replacement, bson_t **base, struct error *error)
+{
+    bool ok = true;
+    for (const struct match *m = query->children; ok && m; m = m->next) {
+        if (m->op == MATCH_AND && !m->negated)
+            ok = add_equalities(m, replacement, base, error);
+        if (m->op != MATCH_EQ || m->negated || (replacement && strcmp(m->path, "_id") != 0))
+            continue;
+        if (document_path(document_of(*base), m->path).value_type)
+            return error_set(error, 54, "cannot infer query fields to set, path '%s' is matched twice", m->path);
+        struct modification mod = {.op = &operators[0], .path = m->path, .arg = m->arg}; /* $set */
+        ok = edit(base, &mod, m->arg, error);
+    }
+    return ok;
+}
+
+bool update_upsert(const struct update *u, const struct match *query, bson_t *out, struct error *error)
+{
+    bson_t *base = bson_new(), made = BSON_INITIALIZER;
+    bool ok = add_equalities(query, u->replacement.value_type != BSON_TYPE_EOD, &base, error) &&
+              update_apply(u, document_of(base), true, &made, error) &&
+              document_for_storage(document_of(&made), out, error);
+    bson_destroy(base);
+    bson_destroy(&made);
+    return ok;
+}
+
+static bool check_id(value id, struct error *error)
+{
+    if (id.value_type == BSON_TYPE_ARRAY || id.value_type == BSON_TYPE_REGEX || id.value_type == BSON_TYPE_UNDEFINED)
         return error_set(error, 53, "The '_id' value cannot be of type %s", value_type_name(id));
-    for (struct fields it = fields_of(id); fields_next(&it, &f);)
-        if (f.key[0] == '$')
+    for (bson_iter_t it = fields_of(id); bson_iter_next(&it);)
+        if (*bson_iter_key(&it) == '$')
             return error_set(error, 52, "_id fields may not contain '$'-prefixed fields: %s is not valid for storage.",
-                             f.key);
+                             bson_iter_key(&it));
     return true;
 }
 
-bool document_for_storage(struct value document, struct buffer *out, struct error *error)
+bool document_check_depth(value document, struct error *error)
 {
-    struct value id = document_get(document, "_id");
-    struct field f;
-    if (document.size > MAX_DOCUMENT_BYTES)
-        return error_set(error, 10334, "object to insert too large. size in bytes: %u, max size: %d", document.size,
-                         MAX_DOCUMENT_BYTES);
-    if (value_depth(document) > MAX_DOCUMENT_DEPTH)
-        return error_set(error, 15, "Document exceeds the maximum of %d nested levels", MAX_DOCUMENT_DEPTH);
-    if (!check_id(id, error))
+    return document_check(document.value.v_doc.data, document.value.v_doc.data_len, MAX_DOCUMENT_DEPTH) ||
+           error_set(error, 15, "Document exceeds the maximum of %d nested levels", MAX_DOCUMENT_DEPTH);
+}
+
+bool document_for_storage(value document, bson_t *out, struct error *error)
+{
+    value id = document_get(document, "_id");
+    bson_oid_t made;
+    if (document.value.v_doc.data_len > MAX_DOCUMENT_BYTES)
+        return error_set(error, 10334, "object to insert too large. size in bytes: %u, max size: %d",
+                         document.value.v_doc.data_len, MAX_DOCUMENT_BYTES);
+    if (!document_check_depth(document, error) || !check_id(id, error))
         return false;
-    out->size = 0;
-    size_t mark = document_open(out);
-    if (id.type)
-        put_value(out, "_id", id);
+    bson_reinit(out);
+    bson_oid_init(&made, NULL);
+    if (id.value_type)
+        append_value(out, "_id", id);
     else
-        put_new_id(out);
-    for (struct fields it = fields_of(document); fields_next(&it, &f);)
-        if (strcmp(f.key, "_id") != 0)
-            put_value(out, f.key, f.value);
-    document_close(out, mark);
+        bson_append_oid(out, "_id", -1, &made);
+    for (bson_iter_t it = fields_of(document); bson_iter_next(&it);)
+        if (strcmp(bson_iter_key(&it), "_id") != 0)
+            bson_append_value(out, bson_iter_key(&it), -1, bson_iter_value(&it));
     return true;
 }

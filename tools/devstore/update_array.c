@@ -1,196 +1,213 @@
-/* $push, $addToSet, $pull, $pullAll, $pop. */
+/* $push, $addToSet, $pull, $pullAll, $pop: each makes a list of values out of the old array. */
 #include "update.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define COUNT(list) ((list).size / sizeof(struct value))
-
-static struct value *items(const struct buffer *list)
+static value *items(const struct buffer *list)
 {
     return (void *)list->data;
 }
 
-static void add_all(struct buffer *list, struct value array)
+static size_t count(const struct buffer *list)
 {
-    struct field f;
-    for (struct fields it = fields_of(array); fields_next(&it, &f);)
-        buffer_append(list, &f.value, sizeof f.value);
+    return list->size / sizeof(value);
+}
+
+static void add(struct buffer *list, value v)
+{
+    buffer_append(list, &v, sizeof v);
+}
+
+static void add_all(struct buffer *list, value array)
+{
+    for (bson_iter_t it = fields_of(array); bson_iter_next(&it);)
+        add(list, *bson_iter_value(&it));
 }
 
 /* The values to add: those of $each, or the argument itself. */
-static void added_values(struct value arg, struct buffer *list)
+static void add_argument(struct buffer *list, value arg)
 {
-    struct value each = document_get(arg, "$each");
-    if (arg.type == BSON_TYPE_DOCUMENT && each.type)
+    value each = document_get(arg, "$each");
+    if (arg.value_type == BSON_TYPE_DOCUMENT && each.value_type)
         add_all(list, each);
     else
-        buffer_append(list, &arg, sizeof arg);
+        add(list, arg);
 }
 
-static bool check_sort(struct value sort, struct error *error)
-{
-    struct field f;
-    int64_t direction;
-    if (sort.type != BSON_TYPE_DOCUMENT)
-        return (value_to_int64(sort, &direction) && (direction == 1 || direction == -1)) ||
-               error_set(error, 2, "The $sort is invalid: use 1/-1 to sort the whole element, or {field:1/-1} to sort "
-                                   "embedded fields");
-    for (struct fields it = fields_of(sort); fields_next(&it, &f);)
-        if (!value_to_int64(f.value, &direction) || (direction != 1 && direction != -1))
-            return error_set(error, 2, "The $sort element value must be either 1 or -1");
-    return !document_is_empty(sort) || error_set(error, 2, "The $sort pattern is empty when it should be a set of fields.");
-}
-
-bool array_check(enum array_op op, struct value arg, struct error *error)
+static bool is_direction(value v)
 {
     int64_t number;
-    struct field f;
-    if (op == ARRAY_POP)
-        return (value_to_int64(arg, &number) && (number == 1 || number == -1)) ||
-               error_set(error, 9, "$pop expects 1 or -1");
-    if (op == ARRAY_PULL_ALL)
-        return arg.type == BSON_TYPE_ARRAY || error_set(error, 2, "$pullAll requires an array argument but was given a %s",
-                                                        value_type_name(arg));
-    if (op == ARRAY_PULL || arg.type != BSON_TYPE_DOCUMENT || !document_get(arg, "$each").type)
-        return true;
-    for (struct fields it = fields_of(arg); fields_next(&it, &f);) {
-        bool each = strcmp(f.key, "$each") == 0, sort = strcmp(f.key, "$sort") == 0;
-        if (each && f.value.type != BSON_TYPE_ARRAY)
-            return error_set(error, op == ARRAY_PUSH ? 2 : 14, "The argument to $each in %s must be an array but it was "
-                             "of type %s", op == ARRAY_PUSH ? "$push" : "$addToSet", value_type_name(f.value));
-        if (!each && (op != ARRAY_PUSH || (!sort && strcmp(f.key, "$slice") && strcmp(f.key, "$position"))))
-            return error_set(error, 2, "Unrecognized clause in %s: %s", op == ARRAY_PUSH ? "$push" : "$addToSet", f.key);
-        if (!each && !sort && !value_to_int64(f.value, &number))
-            return error_set(error, 2, "The value for %s must be an integer value but was given type: %s", f.key,
-                             value_type_name(f.value));
-        if (sort && !check_sort(f.value, error))
+    return value_to_int64(v, &number) && (number == 1 || number == -1);
+}
+
+static bool check_sort(value sort, struct error *error)
+{
+    if (sort.value_type != BSON_TYPE_DOCUMENT)
+        return is_direction(sort) || error_set(error, 2,
+                                               "The $sort is invalid: use 1/-1 to sort the whole element, or "
+                                               "{field:1/-1} to sort embedded fields");
+    for (bson_iter_t it = fields_of(sort); bson_iter_next(&it);)
+        if (!is_direction(*bson_iter_value(&it)))
+            return error_set(error, 2, "The $sort element value must be either 1 or -1");
+    return !document_is_empty(sort) ||
+           error_set(error, 2, "The $sort pattern is empty when it should be a set of fields.");
+}
+
+static bool check_modifiers(enum array_operator op, value arg, struct error *error)
+{
+    const char *name = op == ARRAY_PUSH ? "$push" : "$addToSet";
+    int64_t number;
+    for (bson_iter_t it = fields_of(arg); bson_iter_next(&it);) {
+        const char *key = bson_iter_key(&it);
+        value v = *bson_iter_value(&it);
+        bool each = strcmp(key, "$each") == 0, sort = strcmp(key, "$sort") == 0;
+        if (each && v.value_type != BSON_TYPE_ARRAY)
+            return error_set(error, op == ARRAY_PUSH ? 2 : 14,
+                             "The argument to $each in %s must be an array but it was "
+                             "of type %s",
+                             name, value_type_name(v));
+        if (!each && (op != ARRAY_PUSH || (!sort && strcmp(key, "$slice") && strcmp(key, "$position"))))
+            return error_set(error, 2, "Unrecognized clause in %s: %s", name, key);
+        if (!each && !sort && !value_to_int64(v, &number))
+            return error_set(error, 2, "The value for %s must be an integer value but was given type: %s", key,
+                             value_type_name(v));
+        if (sort && !check_sort(v, error))
             return false;
     }
     return true;
 }
 
-static int compare_by(const struct value *x, const struct value *y, const struct value *sort)
+bool array_check(enum array_operator op, value arg, struct error *error)
 {
-    struct field f;
-    if (sort->type != BSON_TYPE_DOCUMENT)
-        return value_to_double(*sort) < 0 ? -value_compare(*x, *y) : value_compare(*x, *y);
-    for (struct fields it = fields_of(*sort); fields_next(&it, &f);) {
-        int order = value_compare(document_path(*x, f.key), document_path(*y, f.key));
+    if (op == ARRAY_POP)
+        return is_direction(arg) || error_set(error, 9, "$pop expects 1 or -1");
+    if (op == ARRAY_PULL_ALL)
+        return arg.value_type == BSON_TYPE_ARRAY ||
+               error_set(error, 2, "$pullAll requires an array argument but was given a %s", value_type_name(arg));
+    return arg.value_type != BSON_TYPE_DOCUMENT || !document_get(arg, "$each").value_type ||
+           check_modifiers(op, arg, error);
+}
+
+static int compare_by(value x, value y, value sort)
+{
+    if (sort.value_type != BSON_TYPE_DOCUMENT)
+        return value_to_double(sort) < 0 ? -value_compare(x, y) : value_compare(x, y);
+    for (bson_iter_t it = fields_of(sort); bson_iter_next(&it);) {
+        int order = value_compare(document_path(x, bson_iter_key(&it)), document_path(y, bson_iter_key(&it)));
         if (order)
-            return value_to_double(f.value) < 0 ? -order : order;
+            return value_to_double(*bson_iter_value(&it)) < 0 ? -order : order;
     }
     return 0;
 }
 
-/* Insertion sort below keeps equal elements in their order, which qsort does not promise. */
-static void sort_list(struct buffer *list, struct value sort)
+/* Insertion sort keeps equal elements in their order, which qsort does not promise. */
+static void sort_list(struct buffer *list, value sort)
 {
-    struct value *v = items(list);
-    for (size_t i = 1; i < COUNT(*list); i++)
-        for (size_t j = i; j > 0 && compare_by(&v[j - 1], &v[j], &sort) > 0; j--) {
-            struct value t = v[j];
+    value *v = items(list);
+    for (size_t i = 1; i < count(list); i++)
+        for (size_t j = i; j > 0 && compare_by(v[j - 1], v[j], sort) > 0; j--) {
+            value t = v[j];
             v[j] = v[j - 1];
             v[j - 1] = t;
         }
 }
 
-static void push(struct value existing, struct value arg, struct buffer *list)
+static void push(struct buffer *list, value existing, value arg)
 {
-    struct value each = document_get(arg, "$each");
-    if (arg.type != BSON_TYPE_DOCUMENT || !each.type) {
-        add_all(list, existing);
-        buffer_append(list, &arg, sizeof arg);
-        return;
-    }
     struct buffer old = {0};
+    bool plain = arg.value_type != BSON_TYPE_DOCUMENT || !document_get(arg, "$each").value_type;
+    value modifiers = plain ? (value){0} : arg, sort = document_get(modifiers, "$sort");
     add_all(&old, existing);
-    int64_t size = (int64_t)COUNT(old), position = size, slice;
-    if (value_to_int64(document_get(arg, "$position"), &position) && position < 0)
+    int64_t size = (int64_t)count(&old), position = size, slice;
+    if (value_to_int64(document_get(modifiers, "$position"), &position) && position < 0)
         position = position + size < 0 ? 0 : position + size;
-    size_t before = (size_t)(position < size ? position : size) * sizeof(struct value);
+    size_t before = (size_t)(position < size ? position : size) * sizeof(value);
     buffer_append(list, old.data, before);
-    add_all(list, each);
-    if (old.size > before)
-        buffer_append(list, old.data + before, old.size - before);
+    add_argument(list, arg);
+    buffer_append(list, before < old.size ? old.data + before : NULL, old.size - before);
     buffer_free(&old);
-    struct value sort = document_get(arg, "$sort");
-    if (sort.type)
+    if (sort.value_type)
         sort_list(list, sort);
-    if (value_to_int64(document_get(arg, "$slice"), &slice)) {
-        size_t count = COUNT(*list), keep = (size_t)(slice < 0 ? -slice : slice);
-        if (slice < 0 && keep < count)
-            memmove(list->data, items(list) + (count - keep), keep * sizeof(struct value));
-        list->size = (keep < count ? keep : count) * sizeof(struct value);
+    if (value_to_int64(document_get(modifiers, "$slice"), &slice)) {
+        size_t all = count(list), keep = (size_t)(slice < 0 ? -slice : slice);
+        if (slice < 0 && keep < all)
+            memmove(list->data, items(list) + (all - keep), keep * sizeof(value));
+        list->size = (keep < all ? keep : all) * sizeof(value);
     }
 }
 
-static bool contains(const struct buffer *list, struct value v)
+static bool contains(const struct buffer *list, value v)
 {
-    for (size_t i = 0; i < COUNT(*list); i++)
+    for (size_t i = 0; i < count(list); i++)
         if (value_compare(items(list)[i], v) == 0)
             return true;
     return false;
 }
 
-static void add_to_set(struct value existing, struct value arg, struct buffer *list)
+static void add_to_set(struct buffer *list, value existing, value arg)
 {
     struct buffer added = {0};
     add_all(list, existing);
-    added_values(arg, &added);
-    for (size_t i = 0; i < COUNT(added); i++)
+    add_argument(&added, arg);
+    for (size_t i = 0; i < count(&added); i++)
         if (!contains(list, items(&added)[i]))
-            buffer_append(list, &items(&added)[i], sizeof(struct value));
+            add(list, items(&added)[i]);
     buffer_free(&added);
 }
 
-static void pull(struct value existing, struct value arg, const struct query *condition, struct buffer *list)
+/* condition: of a $pull; without one arg holds the values that $pullAll removes. */
+static void pull(struct buffer *list, value existing, value arg, const struct match *condition)
 {
     struct buffer unwanted = {0};
-    struct field f;
-    bool filter = arg.type == BSON_TYPE_DOCUMENT && !is_operators(arg);
-    add_all(&unwanted, condition ? (struct value){0} : arg);
-    for (struct fields it = fields_of(existing); fields_next(&it, &f);)
-        if (condition ? (filter && !value_is_container(f.value)) || !query_matches_value(condition, f.value)
-                      : !contains(&unwanted, f.value))
-            buffer_append(list, &f.value, sizeof f.value);
+    bool on_fields = condition && arg.value_type == BSON_TYPE_DOCUMENT && !is_operators(arg);
+    add_all(&unwanted, condition ? (value){0} : arg);
+    for (bson_iter_t it = fields_of(existing); bson_iter_next(&it);) {
+        value v = *bson_iter_value(&it);
+        if (condition ? (on_fields && !is_container(v)) || !query_matches(condition, v) : !contains(&unwanted, v))
+            add(list, v);
+    }
     buffer_free(&unwanted);
 }
 
-static void pop(struct value existing, struct value arg, struct buffer *list)
+static void pop(struct buffer *list, value existing, value arg)
 {
     add_all(list, existing);
     if (list->size == 0)
         return;
-    list->size -= sizeof(struct value);
+    list->size -= sizeof(value);
     if (value_to_double(arg) < 0)
         memmove(list->data, items(list) + 1, list->size);
 }
 
-bool array_apply(enum array_op op, struct value existing, struct value arg, const struct query *condition,
-                 const char *key, struct buffer *out, struct error *error)
+static bool not_an_array(enum array_operator op, value existing, const char *key, struct error *error)
 {
     const char *type = value_type_name(existing);
-    if (existing.type && existing.type != BSON_TYPE_ARRAY)
-        return op == ARRAY_PUSH ? error_set(error, 2, "The field '%s' must be an array but is of type %s", key, type)
-               : op == ARRAY_POP ? error_set(error, 14, "Path '%s' contains an element of non-array type '%s'", key, type)
-               : op == ARRAY_ADD_TO_SET
-                   ? error_set(error, 2, "Cannot apply $addToSet to non-array field. Field named '%s' has non-array type %s",
-                               key, type)
-                   : error_set(error, 2, "Cannot apply $pull to a non-array value");
+    if (op == ARRAY_PUSH)
+        return error_set(error, 2, "The field '%s' must be an array but is of type %s", key, type);
+    if (op == ARRAY_POP)
+        return error_set(error, 14, "Path '%s' contains an element of non-array type '%s'", key, type);
+    if (op == ARRAY_ADD_TO_SET)
+        return error_set(error, 2, "Cannot apply $addToSet to non-array field. Field named '%s' has non-array type %s",
+                         key, type);
+    return error_set(error, 2, "Cannot apply $pull to a non-array value");
+}
+
+bool array_apply(enum array_operator op, value existing, value arg, const struct match *condition, const char *key,
+                 bson_t *out, struct error *error)
+{
+    if (existing.value_type && existing.value_type != BSON_TYPE_ARRAY)
+        return not_an_array(op, existing, key, error);
     struct buffer list = {0};
     if (op == ARRAY_PUSH)
-        push(existing, arg, &list);
+        push(&list, existing, arg);
     else if (op == ARRAY_ADD_TO_SET)
-        add_to_set(existing, arg, &list);
+        add_to_set(&list, existing, arg);
     else if (op == ARRAY_POP)
-        pop(existing, arg, &list);
+        pop(&list, existing, arg);
     else
-        pull(existing, arg, condition, &list);
-    size_t mark = put_open(out, key, BSON_TYPE_ARRAY);
-    for (size_t i = 0; i < COUNT(list); i++)
-        put_item(out, i, items(&list)[i]);
-    document_close(out, mark);
+        pull(&list, existing, arg, condition);
+    append_list(out, key, &list);
     buffer_free(&list);
     return true;
 }

@@ -1,427 +1,463 @@
-/* What values mean: conversions, order, and keys that sort in that order. */
+/* Reading and comparing values. */
 #include "value.h"
 
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static uint64_t load64(const uint8_t *at)
+void buffer_append(struct buffer *buffer, const void *data, size_t size)
 {
-    uint64_t n;
-    memcpy(&n, at, sizeof n);
-    return BSON_UINT64_FROM_LE(n);
-}
-
-int64_t value_int64(struct value value)
-{
-    return (int64_t)load64(value.data);
-}
-
-static int32_t value_int32(struct value value)
-{
-    uint32_t n;
-    memcpy(&n, value.data, sizeof n);
-    return (int32_t)BSON_UINT32_FROM_LE(n);
-}
-
-bool value_is_number(struct value value)
-{
-    return value_rank(value.type) == value_rank(BSON_TYPE_INT32);
-}
-
-static void decimal_text(struct value value, char text[BSON_DECIMAL128_STRING])
-{
-    bson_decimal128_t decimal = {.low = load64(value.data), .high = load64(value.data + 8)};
-    bson_decimal128_to_string(&decimal, text);
-}
-
-/* 113 bits hold the 34 digits of a decimal128 well enough to order them. */
-static _Float128 value_wide(struct value value)
-{
-    if (value.type == BSON_TYPE_INT64)
-        return (_Float128)value_int64(value);
-    if (value.type != BSON_TYPE_DECIMAL128)
-        return (_Float128)value_to_double(value);
-    char text[BSON_DECIMAL128_STRING];
-    decimal_text(value, text);
-    return strtof128(text, NULL);
-}
-
-double value_to_double(struct value value)
-{
-    switch (value.type) {
-    case BSON_TYPE_INT32: return value_int32(value);
-    case BSON_TYPE_INT64: return (double)value_int64(value);
-    case BSON_TYPE_DECIMAL128: return (double)value_wide(value);
-    case BSON_TYPE_DOUBLE: {
-        uint64_t bits = load64(value.data);
-        double number;
-        memcpy(&number, &bits, sizeof number);
-        return number;
+    if (buffer->capacity - buffer->size < size) {
+        buffer->capacity = buffer->capacity * 2 + size + 48;
+        buffer->data = bson_realloc(buffer->data, buffer->capacity);
     }
-    default: return 0;
-    }
+    if (size)
+        memcpy(buffer->data + buffer->size, data, size);
+    buffer->size += size;
 }
 
-bool value_to_integer(struct value value, int64_t *out)
+int buffer_compare(const void *a, const void *b)
 {
-    if (value.type == BSON_TYPE_INT32)
-        *out = value_int32(value);
-    else if (value.type == BSON_TYPE_INT64)
-        *out = value_int64(value);
-    else {
-        double number = value_to_double(value);
-        if (!value_is_number(value) || !(number >= -0x1p63 && number < 0x1p63))
+    const struct buffer *x = a, *y = b;
+    size_t common = x->size < y->size ? x->size : y->size;
+    int order = common ? memcmp(x->data, y->data, common) : 0; /* what has no size may have no address */
+    return order ? order : (x->size > y->size) - (x->size < y->size);
+}
+
+void buffer_free(struct buffer *buffer)
+{
+    bson_free(buffer->data);
+    *buffer = (struct buffer){0};
+}
+
+bool error_set(struct error *error, int code, const char *format, ...)
+{
+    va_list list;
+    va_start(list, format);
+    vsnprintf(error->message, sizeof error->message, format, list);
+    va_end(list);
+    error->code = code;
+    return false;
+}
+
+void error_clear(struct error *error)
+{
+    bson_destroy(error->details);
+    *error = (struct error){0};
+}
+
+int32_t int32_at(const uint8_t *at)
+{
+    uint32_t number;
+    memcpy(&number, at, sizeof number);
+    return (int32_t)BSON_UINT32_FROM_LE(number);
+}
+
+/* libbson checks each value against the end of its document; nesting without end would overflow the stack. */
+bool document_check(const uint8_t *data, size_t size, unsigned depth)
+{
+    bson_iter_t it;
+    if (depth == 0 || size < 5 || !bson_iter_init_from_data(&it, data, size))
+        return false;
+    while (bson_iter_next(&it)) {
+        value v = *bson_iter_value(&it);
+        if (is_container(v) && !document_check(v.value.v_doc.data, v.value.v_doc.data_len, depth - 1))
             return false;
-        *out = (int64_t)number;
+        if (v.value_type == BSON_TYPE_CODEWSCOPE &&
+            !document_check(v.value.v_codewscope.scope_data, v.value.v_codewscope.scope_len, depth - 1))
+            return false;
     }
+    return it.err_off == 0 && it.off == size - 1;
+}
+
+value document_view(const uint8_t *data)
+{
+    return (value){.value_type = BSON_TYPE_DOCUMENT,
+                   .value.v_doc = {.data = (uint8_t *)data, .data_len = (uint32_t)int32_at(data)}};
+}
+
+value document_of(const bson_t *bson)
+{
+    return document_view(bson_get_data(bson));
+}
+
+bool documents_next(const struct buffer *documents, size_t *at, value *document)
+{
+    if (*at >= documents->size)
+        return false;
+    *document = document_view(documents->data + *at);
+    *at += document->value.v_doc.data_len;
     return true;
 }
 
-bool value_to_int64(struct value value, int64_t *out)
+bson_iter_t fields_of(value container)
 {
-    return value_to_integer(value, out) &&
-           (value.type == BSON_TYPE_INT32 || value.type == BSON_TYPE_INT64 || (double)*out == value_to_double(value));
+    static const uint8_t none[5] = {sizeof none};
+    bson_iter_t it;
+    if (!is_container(container))
+        container = document_view(none);
+    bson_iter_init_from_data(&it, container.value.v_doc.data, container.value.v_doc.data_len);
+    return it;
 }
 
-bool value_is_nan(struct value value)
+value document_part(value document, const char *key, size_t length)
 {
-    return (value.type == BSON_TYPE_DOUBLE || value.type == BSON_TYPE_DECIMAL128) && isnan(value_to_double(value));
+    bson_iter_t it = fields_of(document);
+    return bson_iter_find_w_len(&it, key, (int)length) ? *bson_iter_value(&it) : (value){0};
 }
 
-bool value_truth(struct value value)
+value document_get(value document, const char *key)
 {
-    if (value.type == BSON_TYPE_BOOL)
-        return value.data[0] != 0;
-    if (value_is_number(value))
-        return value_to_double(value) != 0;
-    return value.type != BSON_TYPE_EOD && value.type != BSON_TYPE_NULL && value.type != BSON_TYPE_UNDEFINED;
+    return document_part(document, key, strlen(key));
 }
 
-const char *value_text(struct value value)
+value document_path(value document, const char *path)
 {
-    return value.type == BSON_TYPE_UTF8 ? (const char *)value.data + 4 : NULL;
+    size_t length = strcspn(path, ".");
+    value child = document_part(document, path, length);
+    return path[length] ? document_path(child, path + length + 1) : child;
 }
 
-const char *value_type_name(struct value value)
+bool document_is_empty(value document)
+{
+    bson_iter_t it = fields_of(document);
+    return !bson_iter_next(&it);
+}
+
+bool is_container(value v)
+{
+    return v.value_type == BSON_TYPE_DOCUMENT || v.value_type == BSON_TYPE_ARRAY;
+}
+
+bool is_operators(value v)
+{
+    bson_iter_t it = fields_of(v);
+    const char *key = v.value_type == BSON_TYPE_DOCUMENT && bson_iter_next(&it) ? bson_iter_key(&it) : "";
+    return *key == '$' && strcmp(key, "$ref") != 0 && strcmp(key, "$id") != 0 && strcmp(key, "$db") != 0;
+}
+
+bool is_number(value v)
+{
+    return key_rank(v) == key_rank((value){.value_type = BSON_TYPE_INT32});
+}
+
+bool is_nan(value v)
+{
+    return is_number(v) && isnan(value_to_double(v));
+}
+
+/* 113 bits hold the 34 digits of a decimal128 well enough to order them. */
+static _Float128 decimal(value v)
+{
+    char text[BSON_DECIMAL128_STRING];
+    bson_decimal128_to_string(&v.value.v_decimal128, text);
+    return strtof128(text, NULL);
+}
+
+double value_to_double(value v)
+{
+    switch (v.value_type) {
+    case BSON_TYPE_INT32:
+        return v.value.v_int32;
+    case BSON_TYPE_INT64:
+        return (double)v.value.v_int64;
+    case BSON_TYPE_DOUBLE:
+        return v.value.v_double;
+    default:
+        return v.value_type == BSON_TYPE_DECIMAL128 ? (double)decimal(v) : 0;
+    }
+}
+
+bool value_to_integer(value v, int64_t *out)
+{
+    double number = value_to_double(v);
+    if (v.value_type == BSON_TYPE_INT64)
+        *out = v.value.v_int64;
+    else if (is_number(v) && number >= -0x1p63 && number < 0x1p63)
+        *out = (int64_t)number;
+    else
+        return false;
+    return true;
+}
+
+bool value_to_int64(value v, int64_t *out)
+{
+    return value_to_integer(v, out) && (double)*out == value_to_double(v);
+}
+
+bool value_truth(value v)
+{
+    if (v.value_type == BSON_TYPE_BOOL)
+        return v.value.v_bool;
+    if (is_number(v))
+        return value_to_double(v) != 0;
+    return v.value_type != BSON_TYPE_EOD && v.value_type != BSON_TYPE_NULL && v.value_type != BSON_TYPE_UNDEFINED;
+}
+
+const char *value_text(value v)
+{
+    return v.value_type == BSON_TYPE_UTF8 ? v.value.v_utf8.str : NULL;
+}
+
+const char *value_type_name(value v)
 {
     static const char *const names[] = {
-        "missing", "double", "string", "object", "array", "binData", "undefined", "objectId", "bool", "date", "null",
-        "regex", "dbPointer", "javascript", "symbol", "javascriptWithScope", "int", "timestamp", "long", "decimal"};
-    if (value.type == BSON_TYPE_MINKEY)
+        "missing", "double",    "string", "object", "array",     "binData",    "undefined", "objectId",
+        "bool",    "date",      "null",   "regex",  "dbPointer", "javascript", "symbol",    "javascriptWithScope",
+        "int",     "timestamp", "long",   "decimal"};
+    if (v.value_type == BSON_TYPE_MINKEY)
         return "minKey";
-    return value.type == BSON_TYPE_MAXKEY ? "maxKey" : names[value.type];
+    return v.value_type == BSON_TYPE_MAXKEY ? "maxKey" : names[v.value_type];
 }
 
-int value_rank(bson_type_t type)
+static void print_container(bson_string_t *out, value v)
 {
-    switch (type) {
-    case BSON_TYPE_MINKEY: return 1;
-    case BSON_TYPE_EOD: case BSON_TYPE_UNDEFINED: return 2;
-    case BSON_TYPE_NULL: return 5;
-    case BSON_TYPE_DOUBLE: case BSON_TYPE_INT32: case BSON_TYPE_INT64: case BSON_TYPE_DECIMAL128: return 10;
-    case BSON_TYPE_UTF8: case BSON_TYPE_SYMBOL: return 15;
-    case BSON_TYPE_DOCUMENT: return 20;
-    case BSON_TYPE_ARRAY: return 25;
-    case BSON_TYPE_BINARY: return 30;
-    case BSON_TYPE_OID: return 35;
-    case BSON_TYPE_BOOL: return 40;
-    case BSON_TYPE_DATE_TIME: return 45;
-    case BSON_TYPE_TIMESTAMP: return 47;
-    case BSON_TYPE_REGEX: return 50;
-    case BSON_TYPE_DBPOINTER: return 55;
-    case BSON_TYPE_CODE: return 60;
-    case BSON_TYPE_CODEWSCOPE: return 65;
-    default: return 127;
+    bool array = v.value_type == BSON_TYPE_ARRAY;
+    const char *separator = " ";
+    bson_string_append(out, array ? "[" : "{");
+    for (bson_iter_t it = fields_of(v); bson_iter_next(&it); separator = ", ") {
+        bson_string_append(out, separator);
+        if (!array)
+            bson_string_append_printf(out, "%.200s: ", bson_iter_key(&it));
+        value_print(out, *bson_iter_value(&it));
+    }
+    bson_string_append(out, array ? " ]" : " }");
+}
+
+void value_print(bson_string_t *out, value v)
+{
+    char text[BSON_DECIMAL128_STRING];
+    double number = value_to_double(v);
+    int64_t whole = 0;
+    if (is_container(v)) {
+        print_container(out, v);
+    } else if (v.value_type == BSON_TYPE_DOUBLE) {
+        bson_string_append_printf(out, floor(number) == number && fabs(number) < 1e15 ? "%.1f" : "%.17g", number);
+    } else if (v.value_type == BSON_TYPE_DECIMAL128) {
+        bson_decimal128_to_string(&v.value.v_decimal128, text);
+        bson_string_append(out, text);
+    } else if (value_to_integer(v, &whole)) {
+        bson_string_append_printf(out, "%lld", (long long)whole);
+    } else if (v.value_type == BSON_TYPE_UTF8) {
+        bson_string_append_printf(out, "\"%.300s\"", value_text(v));
+    } else if (v.value_type == BSON_TYPE_OID) {
+        bson_oid_to_string(&v.value.v_oid, text);
+        bson_string_append_printf(out, "ObjectId('%s')", text);
+    } else if (v.value_type == BSON_TYPE_DATE_TIME) {
+        bson_string_append_printf(out, "new Date(%lld)", (long long)v.value.v_datetime);
+    } else if (v.value_type == BSON_TYPE_BOOL) {
+        bson_string_append(out, v.value.v_bool ? "true" : "false");
+    } else {
+        bson_string_append(out, value_type_name(v));
     }
 }
 
-static int sign(bool less, bool greater)
+void path_values(value document, const char *path, struct buffer *values)
 {
-    return (int)greater - (int)less;
+    size_t length = strcspn(path, ".");
+    value child = document_part(document, path, length);
+    const char *rest = path + length + 1;
+    if (!path[length]) {
+        buffer_append(values, &child, sizeof child);
+        return;
+    }
+    for (bson_iter_t it = fields_of(child); child.value_type == BSON_TYPE_ARRAY && bson_iter_next(&it);)
+        if (BSON_ITER_HOLDS_DOCUMENT(&it))
+            path_values(*bson_iter_value(&it), rest, values);
+    if (child.value_type != BSON_TYPE_ARRAY || document_part(child, rest, strcspn(rest, ".")).value_type)
+        path_values(child, rest, values);
 }
 
-/* Exact: a 64-bit integer never goes through a double. */
-static int compare_int_double(int64_t i, double d)
+void path_elements(value document, const char *path, struct buffer *values)
 {
-    if (isnan(d) || d < -0x1p63)
+    static const value missing = {0}, undefined = {.value_type = BSON_TYPE_UNDEFINED};
+    struct buffer found = {0};
+    path_values(document, path, &found);
+    const value *list = (const void *)found.data;
+    for (size_t i = 0; i < found.size / sizeof *list; i++) {
+        if (list[i].value_type != BSON_TYPE_ARRAY)
+            buffer_append(values, &list[i], sizeof *list);
+        else if (document_is_empty(list[i]))
+            buffer_append(values, &undefined, sizeof undefined);
+        for (bson_iter_t it = fields_of(list[i]); list[i].value_type == BSON_TYPE_ARRAY && bson_iter_next(&it);)
+            buffer_append(values, bson_iter_value(&it), sizeof *list);
+    }
+    if (!found.size)
+        buffer_append(values, &missing, sizeof missing);
+    buffer_free(&found);
+}
+
+uint8_t key_rank(value v)
+{
+    static const uint8_t ranks[] = {
+        [BSON_TYPE_EOD] = 2,     [BSON_TYPE_UNDEFINED] = 2,  [BSON_TYPE_NULL] = 5,        [BSON_TYPE_DOUBLE] = 10,
+        [BSON_TYPE_INT32] = 10,  [BSON_TYPE_INT64] = 10,     [BSON_TYPE_DECIMAL128] = 10, [BSON_TYPE_UTF8] = 15,
+        [BSON_TYPE_SYMBOL] = 15, [BSON_TYPE_DOCUMENT] = 20,  [BSON_TYPE_ARRAY] = 25,      [BSON_TYPE_BINARY] = 30,
+        [BSON_TYPE_OID] = 35,    [BSON_TYPE_BOOL] = 40,      [BSON_TYPE_DATE_TIME] = 45,  [BSON_TYPE_TIMESTAMP] = 47,
+        [BSON_TYPE_REGEX] = 50,  [BSON_TYPE_DBPOINTER] = 55, [BSON_TYPE_CODE] = 60,       [BSON_TYPE_CODEWSCOPE] = 65};
+    if (v.value_type == BSON_TYPE_MINKEY)
         return 1;
-    if (d >= 0x1p63)
-        return -1;
-    int64_t whole = (int64_t)d;
-    return i != whole ? sign(i < whole, i > whole) : sign(d > (double)whole, d < (double)whole);
+    return v.value_type == BSON_TYPE_MAXKEY ? 127 : ranks[v.value_type];
 }
 
-static int compare_doubles(_Float128 x, _Float128 y)
+static void key_big_endian(struct buffer *key, uint64_t number, size_t bytes)
 {
-    if (x != x || y != y)
-        return sign(x != x && y == y, x == x && y != y); /* NaN is the lowest number */
-    return sign(x < y, x > y);
-}
-
-static int compare_numbers(struct value a, struct value b)
-{
-    if (a.type == BSON_TYPE_DECIMAL128 || b.type == BSON_TYPE_DECIMAL128)
-        return compare_doubles(value_wide(a), value_wide(b));
-    if (a.type == BSON_TYPE_DOUBLE && b.type == BSON_TYPE_DOUBLE)
-        return compare_doubles((_Float128)value_to_double(a), (_Float128)value_to_double(b));
-    int64_t x = 0, y = 0;
-    if (a.type == BSON_TYPE_DOUBLE)
-        return value_to_int64(b, &y) ? -compare_int_double(y, value_to_double(a)) : 0;
-    value_to_int64(a, &x);
-    if (b.type == BSON_TYPE_DOUBLE)
-        return compare_int_double(x, value_to_double(b));
-    value_to_int64(b, &y);
-    return sign(x < y, x > y);
-}
-
-int bytes_compare(const void *a, size_t a_size, const void *b, size_t b_size)
-{
-    size_t common = a_size < b_size ? a_size : b_size;
-    int order = common ? memcmp(a, b, common) : 0; /* what has no size may have no address */
-    return order ? order : sign(a_size < b_size, a_size > b_size);
-}
-
-static int compare_bytes(struct value a, struct value b)
-{
-    return bytes_compare(a.data, a.size, b.data, b.size);
-}
-
-static int compare_containers(struct value a, struct value b)
-{
-    struct fields x = fields_of(a), y = fields_of(b);
-    struct field p, q;
-    for (;;) {
-        bool more_a = fields_next(&x, &p), more_b = fields_next(&y, &q);
-        if (!more_a || !more_b)
-            return sign(more_b, more_a);
-        int order = value_rank(p.value.type) - value_rank(q.value.type);
-        if (!order)
-            order = strcmp(p.key, q.key);
-        if (!order)
-            order = value_compare(p.value, q.value);
-        if (order)
-            return order;
-    }
-}
-
-static struct value string_bytes(struct value value)
-{
-    return (struct value){.data = value.data + 4, .size = value.size - 5};
-}
-
-int value_compare(struct value a, struct value b)
-{
-    int rank = value_rank(a.type);
-    if (rank != value_rank(b.type))
-        return rank - value_rank(b.type);
-    switch (a.type) {
-    case BSON_TYPE_DOUBLE: case BSON_TYPE_INT32: case BSON_TYPE_INT64: case BSON_TYPE_DECIMAL128:
-        return compare_numbers(a, b);
-    case BSON_TYPE_UTF8: case BSON_TYPE_SYMBOL: case BSON_TYPE_CODE:
-        return compare_bytes(string_bytes(a), string_bytes(b));
-    case BSON_TYPE_DOCUMENT: case BSON_TYPE_ARRAY: return compare_containers(a, b);
-    case BSON_TYPE_BINARY: /* length first, then subtype and bytes */
-        return a.size != b.size ? sign(a.size < b.size, a.size > b.size) : memcmp(a.data + 4, b.data + 4, a.size - 4);
-    case BSON_TYPE_DATE_TIME: return sign(value_int64(a) < value_int64(b), value_int64(a) > value_int64(b));
-    case BSON_TYPE_TIMESTAMP: return sign(load64(a.data) < load64(b.data), load64(a.data) > load64(b.data));
-    default: return compare_bytes(a, b);
-    }
-}
-
-int value_order(const void *a, const void *b)
-{
-    return value_compare(*(const struct value *)a, *(const struct value *)b);
-}
-
-static void key_big_endian(struct buffer *out, uint64_t number, unsigned bytes)
-{
-    while (bytes-- > 0)
-        buffer_byte(out, (unsigned)(number >> (8 * bytes)) & 0xff);
+    number = BSON_UINT64_TO_BE(number);
+    buffer_append(key, (uint8_t *)&number + sizeof number - bytes, bytes);
 }
 
 /* NUL bytes are escaped, so that the end mark sorts before any longer text. */
-static void key_text(struct buffer *out, const uint8_t *at, size_t size)
+static void key_text(struct buffer *key, const char *text, size_t size)
 {
-    while (size > 0) {
-        const uint8_t *nul = memchr(at, 0, size);
-        size_t run = nul ? (size_t)(nul - at) : size;
-        buffer_append(out, at, run);
-        if (nul) {
-            buffer_append(out, "\0\xff", 2);
-            run++;
-        }
-        at += run;
-        size -= run;
+    for (const char *nul; (nul = memchr(text, 0, size)) != NULL;) {
+        buffer_append(key, text, (size_t)(nul - text));
+        buffer_append(key, "\0\xff", 2);
+        size -= (size_t)(nul + 1 - text);
+        text = nul + 1;
     }
-    buffer_append(out, "\0\0", 2);
+    buffer_append(key, text, size);
+    buffer_append(key, "\0\0", 2);
 }
 
 /* The largest double that is not above the number, then how far above it the number is, in parts of the gap to the
  * next double: 1, 1L and 1.0 get one key, and 2^53 + 1 its own. */
-static void key_number(struct buffer *out, struct value value)
+static void key_number(struct buffer *key, value v)
 {
-    double base = value_to_double(value);
-    uint64_t bits = 0, above = 0;
-    int64_t whole;
-    if (value.type == BSON_TYPE_INT64) {
-        whole = value_int64(value);
-        if (base >= 0x1p63 || (int64_t)base > whole)
-            base = nextafter(base, -INFINITY);
-        double gap = nextafter(base, INFINITY) - base;
-        if (gap >= 1)
-            above = ((uint64_t)(whole - (int64_t)base) << 48) / (uint64_t)gap;
-    } else if (value.type == BSON_TYPE_DECIMAL128 && isfinite(base)) {
-        _Float128 wide = value_wide(value);
-        if ((_Float128)base > wide)
+    double base = value_to_double(v);
+    uint64_t bits, above = 0;
+    _Float128 exact = v.value_type == BSON_TYPE_INT64        ? (_Float128)v.value.v_int64
+                      : v.value_type == BSON_TYPE_DECIMAL128 ? decimal(v)
+                                                             : (_Float128)base;
+    if (isfinite(base) && exact != (_Float128)base) {
+        if ((_Float128)base > exact)
             base = nextafter(base, -INFINITY);
         _Float128 gap = (_Float128)nextafter(base, INFINITY) - (_Float128)base;
-        above = (uint64_t)((wide - (_Float128)base) / gap * 0x1p48f128);
+        above = (uint64_t)((exact - (_Float128)base) / gap * 0x1p48f128);
     }
-    if (base == 0)
-        base = 0; /* -0.0 equals 0.0 */
+    base += 0.0; /* -0.0 equals 0.0 */
     memcpy(&bits, &base, sizeof bits);
-    bits = isnan(base) ? 0 : bits >> 63 ? ~bits : bits | (uint64_t)1 << 63;
-    key_big_endian(out, bits, 8);
-    buffer_byte(out, above != 0);
+    key_big_endian(key, isnan(base) ? 0 : bits >> 63 ? ~bits : bits | (uint64_t)1 << 63, 8);
+    key_big_endian(key, above != 0, 1);
     if (above)
-        key_big_endian(out, above, 7);
+        key_big_endian(key, above, 7);
 }
 
-static void key_payload(struct buffer *out, struct value value);
+static void key_payload(struct buffer *key, value v);
 
-static void key_container(struct buffer *out, struct value value)
+static void key_fields(struct buffer *key, value container)
 {
-    struct field field;
-    for (struct fields it = fields_of(value); fields_next(&it, &field);) {
-        buffer_byte(out, (unsigned)value_rank(field.value.type));
-        if (value.type == BSON_TYPE_DOCUMENT)
-            buffer_append(out, field.key, strlen(field.key) + 1);
-        key_payload(out, field.value);
+    for (bson_iter_t it = fields_of(container); bson_iter_next(&it);) {
+        value field = *bson_iter_value(&it);
+        key_big_endian(key, key_rank(field), 1);
+        if (container.value_type == BSON_TYPE_DOCUMENT)
+            buffer_append(key, bson_iter_key(&it), strlen(bson_iter_key(&it)) + 1);
+        key_payload(key, field);
     }
-    buffer_byte(out, 0);
+    key_big_endian(key, 0, 1);
 }
 
-static void key_payload(struct buffer *out, struct value value)
+static void key_payload(struct buffer *key, value v)
 {
-    switch (value.type) {
-    case BSON_TYPE_DOUBLE: case BSON_TYPE_INT32: case BSON_TYPE_INT64: case BSON_TYPE_DECIMAL128:
-        key_number(out, value);
+    switch (v.value_type) {
+    case BSON_TYPE_UTF8:
+    case BSON_TYPE_SYMBOL:
+    case BSON_TYPE_CODE: /* libbson's views of the three are alike */
+        key_text(key, v.value.v_utf8.str, v.value.v_utf8.len);
         break;
-    case BSON_TYPE_UTF8: case BSON_TYPE_SYMBOL: case BSON_TYPE_CODE:
-        key_text(out, value.data + 4, value.size - 5);
+    case BSON_TYPE_CODEWSCOPE:
+        key_text(key, v.value.v_codewscope.code, v.value.v_codewscope.code_len);
+        key_fields(key, document_view(v.value.v_codewscope.scope_data));
         break;
-    case BSON_TYPE_DOCUMENT: case BSON_TYPE_ARRAY:
-        key_container(out, value);
+    case BSON_TYPE_DOCUMENT:
+    case BSON_TYPE_ARRAY:
+        key_fields(key, v);
         break;
-    case BSON_TYPE_BINARY:
-        key_big_endian(out, value.size, 4);
-        buffer_append(out, value.data + 4, value.size - 4);
+    case BSON_TYPE_BINARY: /* length first, then subtype and bytes */
+        key_big_endian(key, v.value.v_binary.data_len, 4);
+        key_big_endian(key, v.value.v_binary.subtype, 1);
+        buffer_append(key, v.value.v_binary.data, v.value.v_binary.data_len);
+        break;
+    case BSON_TYPE_BOOL:
+        key_big_endian(key, v.value.v_bool, 1);
         break;
     case BSON_TYPE_DATE_TIME:
-        key_big_endian(out, load64(value.data) ^ (uint64_t)1 << 63, 8);
+        key_big_endian(key, (uint64_t)v.value.v_datetime ^ (uint64_t)1 << 63, 8);
         break;
     case BSON_TYPE_TIMESTAMP:
-        key_big_endian(out, load64(value.data), 8);
+        key_big_endian(key, v.value.v_timestamp.timestamp, 4);
+        key_big_endian(key, v.value.v_timestamp.increment, 4);
         break;
-    case BSON_TYPE_OID: case BSON_TYPE_BOOL:
-        buffer_append(out, value.data, value.size);
-        break;
-    default:
-        key_text(out, value.data, value.size);
-    }
-}
-
-void key_append(struct buffer *out, struct value value, bool descending)
-{
-    size_t start = out->size;
-    buffer_byte(out, (unsigned)value_rank(value.type));
-    key_payload(out, value);
-    if (descending)
-        for (size_t i = start; i < out->size; i++)
-            out->data[i] = (uint8_t)~out->data[i];
-}
-
-static void print_container(struct buffer *out, struct value value)
-{
-    bool array = value.type == BSON_TYPE_ARRAY;
-    const char *separator = " ";
-    struct field field;
-    buffer_print(out, array ? "[" : "{");
-    for (struct fields it = fields_of(value); fields_next(&it, &field); separator = ", ") {
-        if (array)
-            buffer_print(out, "%s", separator);
-        else
-            buffer_print(out, "%s%.200s: ", separator, field.key);
-        value_print(out, field.value);
-    }
-    buffer_print(out, array ? " ]" : " }");
-}
-
-void value_print(struct buffer *out, struct value value)
-{
-    char text[BSON_DECIMAL128_STRING];
-    switch (value.type) {
-    case BSON_TYPE_DOUBLE: {
-        double number = value_to_double(value);
-        buffer_print(out, floor(number) == number && fabs(number) < 1e15 ? "%.1f" : "%.17g", number);
-        break;
-    }
-    case BSON_TYPE_INT32: case BSON_TYPE_INT64: {
-        int64_t number = 0;
-        value_to_int64(value, &number);
-        buffer_print(out, "%lld", (long long)number);
-        break;
-    }
-    case BSON_TYPE_DECIMAL128:
-        decimal_text(value, text);
-        buffer_print(out, "%s", text);
-        break;
-    case BSON_TYPE_UTF8: buffer_print(out, "\"%.300s\"", value_text(value)); break;
-    case BSON_TYPE_DOCUMENT: case BSON_TYPE_ARRAY: print_container(out, value); break;
-    case BSON_TYPE_BOOL: buffer_print(out, value.data[0] ? "true" : "false"); break;
-    case BSON_TYPE_DATE_TIME: buffer_print(out, "new Date(%lld)", (long long)value_int64(value)); break;
     case BSON_TYPE_OID:
-        buffer_print(out, "ObjectId('");
-        for (unsigned i = 0; i < 12; i++)
-            buffer_print(out, "%02x", value.data[i]);
-        buffer_print(out, "')");
+        buffer_append(key, v.value.v_oid.bytes, sizeof v.value.v_oid.bytes);
         break;
-    case BSON_TYPE_NULL: buffer_print(out, "null"); break;
-    default: buffer_print(out, "%s", value_type_name(value));
+    case BSON_TYPE_REGEX:
+        key_text(key, v.value.v_regex.regex, strlen(v.value.v_regex.regex));
+        key_text(key, v.value.v_regex.options, strlen(v.value.v_regex.options));
+        break;
+    case BSON_TYPE_DBPOINTER:
+        key_text(key, v.value.v_dbpointer.collection, v.value.v_dbpointer.collection_len);
+        buffer_append(key, v.value.v_dbpointer.oid.bytes, sizeof v.value.v_dbpointer.oid.bytes);
+        break;
+    default: /* the rest are numbers, or their rank says it all */
+        if (is_number(v))
+            key_number(key, v);
     }
 }
 
-static void collect_leaf(struct value v, struct buffer *values)
+void key_append(struct buffer *key, value v)
 {
-    struct field element;
-    if (v.type != BSON_TYPE_ARRAY)
-        buffer_append(values, &v, sizeof v);
-    else if (document_is_empty(v))
-        buffer_append(values, &(struct value){.type = BSON_TYPE_UNDEFINED, .data = v.data}, sizeof v);
-    for (struct fields it = fields_of(v); v.type == BSON_TYPE_ARRAY && fields_next(&it, &element);)
-        buffer_append(values, &element.value, sizeof element.value);
+    key_big_endian(key, key_rank(v), 1);
+    key_payload(key, v);
 }
 
-void value_collect(struct value document, const char *path, struct buffer *values)
+int value_compare(value a, value b)
 {
-    size_t length = strcspn(path, "."), before = values->size;
-    struct value child = document_get_part(document, path, length);
-    if (!path[length]) {
-        collect_leaf(child, values);
-        return;
-    }
-    struct field element;
-    if (child.type == BSON_TYPE_ARRAY) {
-        for (struct fields it = fields_of(child); fields_next(&it, &element);)
-            if (element.value.type == BSON_TYPE_DOCUMENT)
-                value_collect(element.value, path + length + 1, values);
-        if (document_get_part(child, path + length + 1, strcspn(path + length + 1, ".")).type)
-            value_collect(child, path + length + 1, values);
-    } else {
-        value_collect(child, path + length + 1, values);
-    }
-    if (values->size == before) /* an array with no document in it */
-        buffer_append(values, &(struct value){0}, sizeof child);
+    struct buffer x = {0}, y = {0};
+    key_append(&x, a);
+    key_append(&y, b);
+    int order = buffer_compare(&x, &y);
+    buffer_free(&x);
+    buffer_free(&y);
+    return order;
+}
+
+void open_container(bson_t *out, const char *key, bson_type_t type, bson_t *child)
+{
+    if (type == BSON_TYPE_ARRAY)
+        bson_append_array_begin(out, key, -1, child);
+    else
+        bson_append_document_begin(out, key, -1, child);
+}
+
+void append_value(bson_t *out, const char *key, value v)
+{
+    if (v.value_type)
+        bson_append_value(out, key, -1, &v);
+}
+
+void append_item(bson_t *array, size_t index, value v)
+{
+    char text[16];
+    const char *key;
+    bson_uint32_to_string((uint32_t)index, &key, text, sizeof text);
+    append_value(array, key, v);
+}
+
+void append_number(bson_t *out, const char *key, int64_t number)
+{
+    if (number >= INT32_MIN && number <= INT32_MAX)
+        bson_append_int32(out, key, -1, (int32_t)number);
+    else
+        bson_append_int64(out, key, -1, number);
+}
+
+void append_list(bson_t *out, const char *key, const struct buffer *values)
+{
+    bson_t array;
+    bson_append_array_begin(out, key, -1, &array);
+    for (size_t i = 0; i < values->size / sizeof(value); i++)
+        append_item(&array, i, ((const value *)(const void *)values->data)[i]);
+    bson_append_array_end(out, &array);
 }

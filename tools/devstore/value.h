@@ -1,10 +1,9 @@
 /*
- * value.h - BSON as the development store sees it: views of values, building documents, order, keys.
+ * value.h - BSON as the development store sees it: reading documents, the order of values, keys that sort so.
  *
- * Purpose: documents stay raw bytes from the socket to SQLite and back; a `struct value` is a view of a part of them.
- * Users: every other part. Depends on: libbson (type numbers, ObjectId, decimal128).
- *
- * Bytes must have passed document_check() once, at the door; everything after it walks without looking at bounds.
+ * Documents stay raw bytes from the socket to SQLite and back; a `value` is libbson's view of a part of them.
+ * Bytes from a stranger pass document_check() once, at the door. Running out of memory ends the process (libbson's
+ * allocators do it): what was acknowledged is on disk.
  */
 #ifndef DEVSTORE_VALUE_H
 #define DEVSTORE_VALUE_H
@@ -16,105 +15,67 @@
 
 #define MAX_DOCUMENT_BYTES (16 * 1024 * 1024)
 #define MAX_DOCUMENT_DEPTH 100 /* of what is stored */
-#define MAX_REQUEST_DEPTH 200  /* of a command around it */
+#define MAX_REQUEST_DEPTH  200 /* of a command around it */
 
-struct value {
-    bson_type_t type; /* BSON_TYPE_EOD: no such value */
-    uint32_t size;
-    const uint8_t *data;
-};
-
-struct field {
-    const char *key;
-    struct value value;
-};
-
-struct fields {
-    const uint8_t *at;
-};
+typedef bson_value_t value; /* BSON_TYPE_EOD: no such value */
 
 struct buffer {
     uint8_t *data;
     size_t size, capacity;
 };
 
-/* Everything that lives as long as one request (or one cursor) comes from an arena and goes with it. */
-struct arena {
-    struct arena_block *blocks;
-};
-
 struct error {
-    int code;
+    int code; /* MongoDB's */
     char message[768];
-    struct buffer details; /* further fields of the answer, as raw elements (keyPattern, keyValue) */
+    bson_t *details; /* further fields of the answer (keyPattern, keyValue), or NULL */
 };
 
-/* Memory. Running out of it ends the process: what was acknowledged is on disk. */
-void *allocate(size_t size);
-void *reallocate(void *old, size_t size);
-void *arena_get(struct arena *arena, size_t size); /* zeroed */
-char *arena_string(struct arena *arena, const char *text, size_t length);
-void arena_free(struct arena *arena);
 void buffer_append(struct buffer *buffer, const void *data, size_t size);
-void buffer_byte(struct buffer *buffer, unsigned byte);
-void buffer_print(struct buffer *buffer, const char *format, ...) __attribute__((format(printf, 2, 3)));
+int buffer_compare(const void *a, const void *b); /* struct buffer: memcmp, then length */
 void buffer_free(struct buffer *buffer);
 
-/* Errors carry MongoDB's codes. error_set always returns false, so that a failing function can end with it. */
+/* error_set always returns false, so that a failing function can end with it. */
 bool error_set(struct error *error, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 void error_clear(struct error *error);
 
-/* Reading. */
-bool document_check(const uint8_t *data, size_t available, unsigned depth);
-struct value document_view(const uint8_t *data);
-struct fields fields_of(struct value document); /* of anything but a document or an array: no fields */
-bool fields_next(struct fields *fields, struct field *field);
-struct value document_get(struct value document, const char *key);
-struct value document_get_part(struct value document, const char *key, size_t length);
-struct value document_path(struct value document, const char *path); /* dotted, no array traversal */
-bool document_is_empty(struct value document);
-unsigned value_depth(struct value value);
-bool value_is_number(struct value value);
-bool value_is_container(struct value value);
-bool value_to_int64(struct value value, int64_t *out); /* a number without a fraction */
-bool value_to_integer(struct value value, int64_t *out); /* cuts a fraction off; not NaN or out of range */
-double value_to_double(struct value value);
-bool value_truth(struct value value);
-const char *value_text(struct value value); /* of a string, else NULL */
-int64_t value_int64(struct value value);    /* the eight bytes of an int64, a date or a timestamp */
-const char *value_type_name(struct value value);
+/* Reading. A value that is neither a document nor an array has no fields. */
+int32_t int32_at(const uint8_t *at);
+bool document_check(const uint8_t *data, size_t size, unsigned depth);
+value document_view(const uint8_t *data);
+value document_of(const bson_t *bson);
+bool documents_next(const struct buffer *documents, size_t *at, value *document); /* stored one after the other */
+bson_iter_t fields_of(value container);
+value document_get(value document, const char *key);
+value document_part(value document, const char *key, size_t length);
+value document_path(value document, const char *path); /* dotted; a number is an index, arrays are not searched */
+bool document_is_empty(value document);
+bool is_container(value v);
+bool is_operators(value v); /* a document whose first key starts with a dollar sign */
+bool is_number(value v);
+bool is_nan(value v);
+bool value_to_int64(value v, int64_t *out);   /* a number without a fraction */
+bool value_to_integer(value v, int64_t *out); /* cuts a fraction off; not NaN or out of range */
+double value_to_double(value v);
+bool value_truth(value v);
+const char *value_text(value v); /* of a string, else NULL */
+const char *value_type_name(value v);
+void value_print(bson_string_t *out, value v); /* as MongoDB's messages show values: { a: 1, b: "x" } */
 
-/* Appends each struct value that an index on the path would hold: the elements of arrays; EOD when missing. */
-void value_collect(struct value document, const char *path, struct buffer *values);
+/* Appends what is at the end of a path, searching arrays on the way; EOD where a document lacks it. */
+void path_values(value document, const char *path, struct buffer *values);
+/* The same with the elements of arrays instead of the arrays: what an index on the path holds, and never nothing. */
+void path_elements(value document, const char *path, struct buffer *values);
 
-/* Building. open returns a mark for close; put_* append one element. */
-size_t document_open(struct buffer *buffer);
-void document_close(struct buffer *buffer, size_t mark);
-size_t put_open(struct buffer *buffer, const char *key, bson_type_t type);
-void put_head(struct buffer *buffer, const char *key, size_t length, bson_type_t type);
-void put_value(struct buffer *buffer, const char *key, struct value value);
-void put_item(struct buffer *buffer, size_t index, struct value value); /* of an array */
-void put_double(struct buffer *buffer, const char *key, double number);
-void put_int32(struct buffer *buffer, const char *key, int32_t number);
-void put_int64(struct buffer *buffer, const char *key, int64_t number);
-void put_date(struct buffer *buffer, const char *key, int64_t milliseconds);
-void put_bool(struct buffer *buffer, const char *key, bool truth);
-void put_string(struct buffer *buffer, const char *key, const char *text);
-void put_null(struct buffer *buffer, const char *key);
-void put_new_id(struct buffer *buffer);
-void put_number(struct buffer *buffer, const char *key, int64_t number); /* int32 when it fits */
-struct value buffer_document(const struct buffer *buffer);
-struct value value_copy(struct arena *arena, struct value value);
+/* An encoding whose memcmp order is the order of values in MongoDB's manual; no key is a prefix of another. */
+void key_append(struct buffer *key, value v);
+uint8_t key_rank(value v); /* its first byte: values of one rank compare with each other */
+int value_compare(value a, value b);
 
-/* Order, as MongoDB's manual gives it. */
-int value_rank(bson_type_t type);
-int value_compare(struct value a, struct value b);
-int value_order(const void *a, const void *b); /* value_compare for qsort and bsearch */
-int bytes_compare(const void *a, size_t a_size, const void *b, size_t b_size);
-bool value_is_nan(struct value value);
-/* An encoding whose memcmp order is value_compare's order; no key is a prefix of another. */
-void key_append(struct buffer *buffer, struct value value, bool descending);
-/* As MongoDB's messages show values: { a: 1, b: "x" } */
-void value_print(struct buffer *out, struct value value);
+/* Building, beyond what libbson has. A container ends with bson_append_document_end, whatever its type. */
+void open_container(bson_t *out, const char *key, bson_type_t type, bson_t *child);
+void append_value(bson_t *out, const char *key, value v); /* nothing when v is EOD */
+void append_item(bson_t *array, size_t index, value v);
+void append_number(bson_t *out, const char *key, int64_t number); /* int32 when it fits */
+void append_list(bson_t *out, const char *key, const struct buffer *values);
 
 #endif

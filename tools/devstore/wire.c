@@ -1,78 +1,59 @@
 /* Sockets and frames. Whatever a stranger sends ends his own connection at most. */
 #include "wire.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { OP_REPLY = 1, OP_QUERY = 2004, OP_MSG = 2013 };
 enum { FLAG_CHECKSUM = 1, FLAG_MORE_TO_COME = 2, FLAGS_REQUIRED = 0xffff };
-enum { HEADER = 16, MAX_CONNECTIONS = 1000, READ_STEP = 64 * 1024, STOP_SECONDS = 5 };
-
-struct listener {
-    int fd;
-};
+enum { HEADER = 16, MAX_CONNECTIONS = 1000, READ_STEP = 64 * 1024, STOP_MS = 5000 };
 
 struct connection {
     int fd;
     struct server *server;
-    struct crowd *crowd;
     struct client client;
-    struct connection *next, **link;
 };
 
-/* The connections there are, so that a stop can end them. */
-struct crowd {
-    pthread_mutex_t lock;
-    pthread_cond_t empty;
-    struct connection *list;
-    int64_t last_id;
-};
-
-static int32_t get32(const uint8_t *at)
+/* False: the server stops, and the socket has not become ready in the time left. */
+static bool wait_for(const struct connection *c, short events, int patience_ms)
 {
-    uint32_t n;
-    memcpy(&n, at, sizeof n);
-    return (int32_t)BSON_UINT32_FROM_LE(n);
+    struct pollfd fds[2] = {{.fd = c->fd, .events = events}, {.fd = c->server->stop_fd, .events = POLLIN}};
+    while (poll(fds, 2, -1) < 0 && errno == EINTR)
+        ;
+    if (!fds[1].revents)
+        return true;
+    return patience_ms > 0 && poll(fds, 1, patience_ms) == 1;
 }
 
-static void set32(uint8_t *at, int32_t number)
+/* Grows with what arrives, not with what the header promises. What is not complete when the server stops, is lost. */
+static bool receive(const struct connection *c, struct buffer *in, size_t size)
 {
-    uint32_t n = BSON_UINT32_TO_LE((uint32_t)number);
-    memcpy(at, &n, sizeof n);
-}
-
-/* Grows with what arrives, not with what the header promises. */
-static bool receive(int fd, struct buffer *in, size_t size)
-{
+    static uint8_t unset[READ_STEP];
     while (in->size < size) {
-        size_t have = in->size, want = size - have;
-        if (in->capacity - have < want && in->capacity - have < READ_STEP) {
-            in->capacity += READ_STEP + in->capacity;
-            in->data = reallocate(in->data, in->capacity);
-        }
-        size_t room = in->capacity - have;
-        ssize_t n = recv(fd, in->data + have, room < want ? room : want, 0);
-        if (n <= 0 && !(n < 0 && errno == EINTR))
+        size_t have = in->size, want = size - have < READ_STEP ? size - have : READ_STEP;
+        if (!wait_for(c, POLLIN, 0))
             return false;
-        in->size += n > 0 ? (size_t)n : 0;
+        buffer_append(in, unset, want);
+        ssize_t n = recv(c->fd, in->data + have, want, MSG_DONTWAIT);
+        in->size = have + (n > 0 ? (size_t)n : 0);
+        if (n == 0 || (n < 0 && errno != EINTR && errno != EAGAIN))
+            return false;
     }
     return true;
 }
 
-static bool send_all(int fd, const uint8_t *data, size_t size)
+/* What is being answered is still sent when the server stops, unless its client does not read. */
+static bool send_all(const struct connection *c, const uint8_t *data, size_t size)
 {
     while (size > 0) {
-        ssize_t n = send(fd, data, size, MSG_NOSIGNAL);
-        if (n < 0 && errno != EINTR)
+        ssize_t n = send(c->fd, data, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (n < 0 && errno != EINTR && (errno != EAGAIN || !wait_for(c, POLLOUT, STOP_MS)))
             return false;
         data += n > 0 ? n : 0;
         size -= n > 0 ? (size_t)n : 0;
@@ -86,11 +67,15 @@ static bool parse_sequence(struct request *request, const uint8_t *at, size_t si
     const uint8_t *end = at + size, *name_end = memchr(at + 4, 0, size - 4);
     if (!name_end || request->sequence_count == MAX_SEQUENCES)
         return false;
-    struct sequence *s = &request->sequences[request->sequence_count++];
-    *s = (struct sequence){.name = (const char *)at + 4, .at = name_end + 1, .end = end};
-    for (const uint8_t *document = s->at; document < end; document += get32(document))
-        if (!document_check(document, (size_t)(end - document), MAX_REQUEST_DEPTH))
+    for (const uint8_t *document = name_end + 1; document < end; document += int32_at(document)) {
+        size_t left = (size_t)(end - document);
+        if (left < 5 || int32_at(document) < 5 || (size_t)int32_at(document) > left ||
+            !document_check(document, (size_t)int32_at(document), MAX_REQUEST_DEPTH))
             return false;
+    }
+    request->sequences[request->sequence_count++] =
+        (struct sequence){.name = (const char *)at + 4,
+                          .documents = {.data = (uint8_t *)name_end + 1, .size = (size_t)(end - name_end - 1)}};
     return true;
 }
 
@@ -98,215 +83,176 @@ static bool parse_message(struct request *request, const uint8_t *at, size_t siz
 {
     if (size < 4)
         return false;
-    *flags = get32(at);
+    *flags = int32_at(at);
     const uint8_t *end = at + size - (*flags & FLAG_CHECKSUM ? 4 : 0);
     if ((*flags & FLAGS_REQUIRED & ~(FLAG_CHECKSUM | FLAG_MORE_TO_COME)) || end < at + 4)
         return false;
     for (at += 4; at < end;) {
         uint8_t kind = *at++;
         size_t left = (size_t)(end - at);
-        if (left < 5 || get32(at) < 5 || (size_t)get32(at) > left)
+        if (left < 5 || int32_at(at) < 5 || (size_t)int32_at(at) > left)
             return false;
-        if (kind == 0 ? request->body.type || !document_check(at, left, MAX_REQUEST_DEPTH)
-                      : kind != 1 || !parse_sequence(request, at, (size_t)get32(at)))
+        size_t section = (size_t)int32_at(at);
+        if (kind == 0 ? request->body.value_type || !document_check(at, section, MAX_REQUEST_DEPTH)
+                      : kind != 1 || !parse_sequence(request, at, section))
             return false;
         if (kind == 0)
             request->body = document_view(at);
-        at += get32(at);
+        at += section;
     }
-    return request->body.type != BSON_TYPE_EOD;
+    return request->body.value_type != BSON_TYPE_EOD;
 }
 
 /* The handshake of old: flags, "database.$cmd", skip, limit, document. */
-static bool parse_query(struct request *request, const uint8_t *at, size_t size)
+static bool parse_query(struct request *request, uint8_t *at, size_t size)
 {
-    const uint8_t *end = at + size, *name = at + 4;
-    const uint8_t *name_end = size > 4 ? memchr(name, 0, size - 4) : NULL;
-    const char *dot = name_end ? strstr((const char *)name, ".$cmd") : NULL;
-    if (!dot || dot[5] || end - name_end < 9 ||
-        !document_check(name_end + 9, (size_t)(end - name_end - 9), MAX_REQUEST_DEPTH))
+    uint8_t *name_end = size > 4 ? memchr(at + 4, 0, size - 4) : NULL;
+    char *name = (char *)at + 4, *dot = name_end ? strstr(name, ".$cmd") : NULL;
+    size_t head = name_end ? (size_t)(name_end - at) + 9 : size;
+    if (!dot || dot[5] || size < head || !document_check(at + head, size - head, MAX_REQUEST_DEPTH))
         return false;
+    *dot = 0;
     request->legacy = true;
-    request->db = arena_string(&request->arena, (const char *)name, (size_t)(dot - (const char *)name));
-    request->body = document_view(name_end + 9);
-    struct value wrapped = document_get(request->body, "$query");
-    if (wrapped.type == BSON_TYPE_DOCUMENT)
+    request->db = name;
+    request->body = document_view(at + head);
+    value wrapped = document_get(request->body, "$query");
+    if (wrapped.value_type == BSON_TYPE_DOCUMENT)
         request->body = wrapped;
     return true;
 }
 
-static void begin_reply(struct buffer *out, int32_t opcode, int32_t response_to)
+static bool reply(const struct connection *c, int32_t opcode, uint32_t response_to, const bson_t *document)
 {
-    static const uint8_t zeros[HEADER + 20] = {0};
-    out->size = 0;
-    buffer_append(out, zeros, HEADER + (opcode == OP_REPLY ? 20 : 5)); /* OP_MSG: flags 0, a section of kind 0 */
-    set32(out->data + 8, response_to);
-    set32(out->data + 12, opcode);
+    uint32_t head[9] = {[2] = BSON_UINT32_TO_LE(response_to), [3] = BSON_UINT32_TO_LE((uint32_t)opcode)};
+    size_t head_size = HEADER + (opcode == OP_REPLY ? 20 : 5); /* OP_MSG: flags 0, a section of kind 0 */
+    struct buffer out = {0};
+    head[0] = BSON_UINT32_TO_LE((uint32_t)head_size + document->len);
     if (opcode == OP_REPLY)
-        set32(out->data + HEADER + 16, 1); /* numberReturned */
+        head[8] = BSON_UINT32_TO_LE(1); /* numberReturned */
+    buffer_append(&out, head, head_size);
+    buffer_append(&out, bson_get_data(document), document->len);
+    bool ok = send_all(c, out.data, out.size);
+    buffer_free(&out);
+    return ok;
 }
 
 /* One request and its answer; false ends the connection. */
-static bool serve_one(struct connection *c, struct buffer *in, struct buffer *out)
+static bool serve_one(struct connection *c, struct buffer *in)
 {
     struct request request = {.server = c->server, .client = &c->client};
     int32_t flags = 0;
     in->size = 0;
-    if (!receive(c->fd, in, HEADER))
+    if (!receive(c, in, HEADER))
         return false;
-    int32_t length = get32(in->data), id = get32(in->data + 4), opcode = get32(in->data + 12);
+    int32_t length = int32_at(in->data), id = int32_at(in->data + 4), opcode = int32_at(in->data + 12);
     if (length < HEADER || length > MAX_MESSAGE_BYTES || (opcode != OP_MSG && opcode != OP_QUERY) ||
-        !receive(c->fd, in, (size_t)length))
+        !receive(c, in, (size_t)length))
         return false;
-    const uint8_t *at = in->data + HEADER;
+    uint8_t *at = in->data + HEADER;
     size_t size = (size_t)length - HEADER;
-    if (!(opcode == OP_MSG ? parse_message(&request, at, size, &flags) : parse_query(&request, at, size))) {
-        arena_free(&request.arena);
+    if (!(opcode == OP_MSG ? parse_message(&request, at, size, &flags) : parse_query(&request, at, size)))
         return false;
-    }
-    begin_reply(out, opcode == OP_MSG ? OP_MSG : OP_REPLY, id);
-    if (!command_run(&request, out))
-        return false;
-    set32(out->data, (int32_t)out->size);
-    return (flags & FLAG_MORE_TO_COME) || send_all(c->fd, out->data, out->size);
-}
-
-static void leave(struct connection *c)
-{
-    struct crowd *crowd = c->crowd;
-    pthread_mutex_lock(&crowd->lock);
-    *c->link = c->next;
-    if (c->next)
-        c->next->link = c->link;
-    close(c->fd); /* under the lock: a stop must not shut down a number that was given away again */
-    atomic_fetch_sub(&c->server->connections, 1);
-    free(c);
-    if (!crowd->list)
-        pthread_cond_signal(&crowd->empty);
-    pthread_mutex_unlock(&crowd->lock);
+    bson_t answer = BSON_INITIALIZER;
+    bool ok = command_run(&request, &answer) &&
+              (flags & FLAG_MORE_TO_COME || reply(c, opcode == OP_MSG ? OP_MSG : OP_REPLY, (uint32_t)id, &answer));
+    bson_destroy(&answer);
+    return ok;
 }
 
 static void *connection_loop(void *context)
 {
     struct connection *c = context;
-    struct buffer in = {0}, out = {0};
-    while (serve_one(c, &in, &out)) {
+    struct buffer in = {0};
+    while (serve_one(c, &in))
         if (in.capacity > 16 * READ_STEP) /* do not keep the room of one giant for good */
             buffer_free(&in);
-        if (out.capacity > 16 * READ_STEP)
-            buffer_free(&out);
-    }
     buffer_free(&in);
-    buffer_free(&out);
-    leave(c);
+    close(c->fd);
+    pthread_mutex_lock(&c->server->lock);
+    c->server->connections--;
+    pthread_cond_signal(&c->server->left);
+    pthread_mutex_unlock(&c->server->lock);
+    bson_free(c);
     return NULL;
 }
 
-static void welcome(struct crowd *crowd, struct server *server, int fd)
+static void welcome(struct server *server, int fd)
 {
+    struct connection *c = bson_malloc0(sizeof *c);
     int on = 1;
     pthread_t thread;
-    pthread_attr_t detached;
-    if (atomic_load(&server->connections) >= MAX_CONNECTIONS) {
-        close(fd);
-        return;
-    }
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    struct connection *c = allocate(sizeof *c);
-    pthread_mutex_lock(&crowd->lock);
-    *c = (struct connection){.fd = fd, .server = server, .crowd = crowd, .client.id = ++crowd->last_id,
-                             .next = crowd->list, .link = &crowd->list};
-    if (c->next)
-        c->next->link = &c->next;
-    crowd->list = c;
-    atomic_fetch_add(&server->connections, 1);
-    pthread_mutex_unlock(&crowd->lock);
-    pthread_attr_init(&detached);
-    pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
-    if (pthread_create(&thread, &detached, connection_loop, c) != 0)
-        leave(c);
-    pthread_attr_destroy(&detached);
+    *c = (struct connection){.fd = fd, .server = server, .client.id = ++server->last_id};
+    pthread_mutex_lock(&server->lock);
+    bool full = server->connections >= MAX_CONNECTIONS;
+    if (!full && pthread_create(&thread, NULL, connection_loop, c) == 0) {
+        server->connections++;
+        pthread_detach(thread);
+        c = NULL;
+    }
+    pthread_mutex_unlock(&server->lock);
+    if (c)
+        close(fd);
+    bson_free(c);
 }
 
-/* What is being answered is still sent, unless its client does not read. */
-static void disperse(struct crowd *crowd)
+void listener_serve(int listener, struct server *server)
 {
-    struct timespec patience;
-    clock_gettime(CLOCK_REALTIME, &patience);
-    patience.tv_sec += STOP_SECONDS;
-    pthread_mutex_lock(&crowd->lock);
-    for (struct connection *c = crowd->list; c; c = c->next)
-        shutdown(c->fd, SHUT_RD);
-    while (crowd->list && pthread_cond_timedwait(&crowd->empty, &crowd->lock, &patience) == 0)
-        ;
-    for (struct connection *c = crowd->list; c; c = c->next)
-        shutdown(c->fd, SHUT_RDWR);
-    while (crowd->list)
-        pthread_cond_wait(&crowd->empty, &crowd->lock);
-    pthread_mutex_unlock(&crowd->lock);
-}
-
-void listener_serve(struct listener *listener, struct server *server)
-{
-    struct crowd crowd = {.lock = PTHREAD_MUTEX_INITIALIZER, .empty = PTHREAD_COND_INITIALIZER};
-    struct pollfd fds[2] = {{.fd = server->stop_fd, .events = POLLIN}, {.fd = listener->fd, .events = POLLIN}};
+    struct pollfd fds[2] = {{.fd = server->stop_fd, .events = POLLIN}, {.fd = listener, .events = POLLIN}};
     while (!(fds[0].revents & POLLIN)) {
         if (poll(fds, 2, -1) < 0 || !(fds[1].revents & POLLIN))
             continue;
-        int fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC);
+        int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
         if (fd >= 0)
-            welcome(&crowd, server, fd);
+            welcome(server, fd);
         else if (errno == EMFILE || errno == ENFILE)
             poll(fds, 1, 50); /* no descriptors left: wait for one, do not spin */
     }
-    disperse(&crowd);
+    pthread_mutex_lock(&server->lock);
+    while (server->connections > 0)
+        pthread_cond_wait(&server->left, &server->lock);
+    pthread_mutex_unlock(&server->lock);
 }
 
-struct listener *listener_open(const char *address, char message[256])
+static int listen_at(const struct addrinfo *address)
 {
-    char host[200];
+    int on = 1, fd = socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0 &&
+        bind(fd, address->ai_addr, address->ai_addrlen) == 0 && listen(fd, 256) == 0)
+        return fd;
+    int why = errno;
+    if (fd >= 0)
+        close(fd);
+    errno = why;
+    return -1;
+}
+
+int listener_open(const char *address, char message[256])
+{
     const char *colon = strrchr(address, ':');
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV}, *found = NULL;
-    snprintf(host, sizeof host, "%.*s", colon ? (int)(colon - address) : 0, address);
-    size_t length = strlen(host);
-    if (length > 2 && host[0] == '[' && host[length - 1] == ']') { /* [::1]:27017 */
-        memmove(host, host + 1, length);
-        host[length - 2] = 0;
-    }
-    int failed = colon ? getaddrinfo(*host ? host : NULL, colon + 1, &hints, &found) : EAI_NONAME;
+    bool bracketed = colon && *address == '[' && colon[-1] == ']'; /* [::1]:27017 */
+    char *host = colon ? bson_strndup(address + bracketed, (size_t)(colon - address) - 2 * bracketed) : NULL;
+    int failed = colon ? getaddrinfo(*host ? host : NULL, colon + 1, &hints, &found) : EAI_NONAME, fd = -1;
+    bson_free(host);
     if (failed) {
         snprintf(message, 256, "--listen %.100s is not host:port (%.100s)", address, gai_strerror(failed));
-        return NULL;
+        return -1;
     }
-    int on = 1, fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    bool ok = fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0 &&
-              bind(fd, found->ai_addr, found->ai_addrlen) == 0 && listen(fd, 256) == 0;
-    if (!ok)
+    fd = listen_at(found);
+    if (fd < 0)
         snprintf(message, 256, "cannot listen on %.100s: %s", address, strerror(errno));
     freeaddrinfo(found);
-    if (!ok) {
-        if (fd >= 0)
-            close(fd);
-        return NULL;
-    }
-    struct listener *listener = allocate(sizeof *listener);
-    listener->fd = fd;
-    return listener;
+    return fd;
 }
 
-void listener_name(const struct listener *listener, char text[64])
+void listener_name(int listener, char text[64])
 {
     struct sockaddr_storage address;
     socklen_t size = sizeof address;
     char host[48] = "?", port[8] = "?";
-    if (getsockname(listener->fd, (struct sockaddr *)&address, &size) == 0)
+    if (getsockname(listener, (struct sockaddr *)&address, &size) == 0)
         getnameinfo((struct sockaddr *)&address, size, host, sizeof host, port, sizeof port,
                     NI_NUMERICHOST | NI_NUMERICSERV);
     snprintf(text, 64, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
-}
-
-void listener_close(struct listener *listener)
-{
-    close(listener->fd);
-    free(listener);
 }

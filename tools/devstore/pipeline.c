@@ -1,0 +1,521 @@
+/* Projections, sorting, and pipelines: each stage turns a list of documents into another. */
+#include "pipeline.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_SORT_BYTES = 100 * 1024 * 1024 };
+
+static bool is_flag(value v)
+{
+    return is_number(v) || v.value_type == BSON_TYPE_BOOL;
+}
+
+/* Expressions: a constant, "$field.path", {$literal: ...}, or a document or an array of them. */
+static bool expression_check(value expression, struct error *error)
+{
+    const char *text = value_text(expression);
+    if (text && text[0] == '$' && text[1] == '$')
+        return error_set(error, 17276, "Use of undefined variable: %s", text + 2);
+    if (text && strcmp(text, "$") == 0)
+        return error_set(error, 16872, "'$' by itself is not a valid FieldPath");
+    for (bson_iter_t it = fields_of(expression); bson_iter_next(&it);) {
+        const char *key = bson_iter_key(&it);
+        if (strcmp(key, "$literal") == 0)
+            return true;
+        if (*key == '$')
+            return error_set(error, 168, "Unrecognized expression '%s'", key);
+        if (!expression_check(*bson_iter_value(&it), error))
+            return false;
+    }
+    return true;
+}
+
+/* A path through an array yields the array of what it finds in the elements. */
+static void append_path(bson_t *out, const char *key, value from, const char *path)
+{
+    size_t length = strcspn(path, ".");
+    value child = from.value_type == BSON_TYPE_DOCUMENT ? document_part(from, path, length) : (value){0};
+    if (!path[length]) {
+        append_value(out, key, child);
+    } else if (child.value_type != BSON_TYPE_ARRAY) {
+        append_path(out, key, child, path + length + 1);
+    } else {
+        struct buffer list = {0};
+        bson_t found = BSON_INITIALIZER;
+        for (bson_iter_t it = fields_of(child); bson_iter_next(&it);)
+            append_path(&found, "", *bson_iter_value(&it), path + length + 1);
+        for (bson_iter_t it = fields_of(document_of(&found)); bson_iter_next(&it);)
+            buffer_append(&list, bson_iter_value(&it), sizeof(value));
+        append_list(out, key, &list);
+        buffer_free(&list);
+        bson_destroy(&found);
+    }
+}
+
+/* Appends the result under the key, or nothing when a path leads nowhere. */
+static void evaluate(bson_t *out, const char *key, value expression, value document)
+{
+    const char *text = value_text(expression);
+    bson_t child;
+    if (text && *text == '$') {
+        append_path(out, key, document, text + 1);
+    } else if (document_get(expression, "$literal").value_type) {
+        append_value(out, key, document_get(expression, "$literal"));
+    } else if (is_container(expression)) {
+        open_container(out, key, expression.value_type, &child);
+        for (bson_iter_t it = fields_of(expression); bson_iter_next(&it);)
+            evaluate(&child, bson_iter_key(&it), *bson_iter_value(&it), document);
+        bson_append_document_end(out, &child);
+    } else {
+        append_value(out, key, expression);
+    }
+}
+
+bool projection_check(struct projection *p, value spec, struct error *error)
+{
+    bool include = false, exclude = false;
+    *p = (struct projection){.spec = spec};
+    for (bson_iter_t it = fields_of(spec); bson_iter_next(&it);) {
+        const char *key = bson_iter_key(&it);
+        value v = *bson_iter_value(&it);
+        if (!*key || strstr(key, ".$") || *key == '$')
+            return error_set(error, 2, "positional projection and field '%.100s' are not supported", key);
+        if (!is_flag(v) && !expression_check(v, error))
+            return false;
+        bool shown = !is_flag(v) || value_truth(v);
+        if (strcmp(key, "_id") == 0 && is_flag(v))
+            p->hide_id = !shown;
+        else if (shown)
+            include = true;
+        else
+            exclude = true;
+        if (include && exclude)
+            return error_set(error, shown ? 31253 : 31254, "Cannot do %s on field %s in %s projection",
+                             shown ? "inclusion" : "exclusion", key, shown ? "exclusion" : "inclusion");
+    }
+    p->inclusive = include || (!exclude && document_get(spec, "_id").value_type && !p->hide_id);
+    return true;
+}
+
+enum naming { UNNAMED, NAMED, NAMED_BELOW };
+
+static enum naming named(const struct projection *p, const char *path)
+{
+    size_t length = strlen(path);
+    for (bson_iter_t it = fields_of(p->spec); bson_iter_next(&it);) {
+        const char *key = bson_iter_key(&it);
+        if (strncmp(key, path, length) == 0 && (key[length] == 0 || key[length] == '.'))
+            return key[length] ? NAMED_BELOW : is_flag(*bson_iter_value(&it)) ? NAMED : UNNAMED;
+    }
+    return UNNAMED;
+}
+
+static void project(const struct projection *p, value container, const char *path, bson_t *out);
+
+/* path: of the field. Gives whether it is shown. */
+static bool project_field(const struct projection *p, const char *key, value v, const char *path, enum naming how,
+                          bson_t *out)
+{
+    bson_t child;
+    bool nested = how == NAMED_BELOW && is_container(v);
+    if (!nested && p->inclusive != (how == NAMED))
+        return false;
+    if (!nested)
+        return bson_append_value(out, key, -1, &v);
+    open_container(out, key, v.value_type, &child);
+    project(p, v, path, &child);
+    return bson_append_document_end(out, &child);
+}
+
+/* path: of the container; the elements of an array are projected with the array's own. */
+static void project(const struct projection *p, value container, const char *path, bson_t *out)
+{
+    uint32_t index = 0;
+    for (bson_iter_t it = fields_of(container); bson_iter_next(&it);) {
+        value v = *bson_iter_value(&it);
+        const char *key = bson_iter_key(&it);
+        if (container.value_type == BSON_TYPE_ARRAY) {
+            char number[16];
+            bson_uint32_to_string(index, &key, number, sizeof number);
+            index += project_field(p, key, v, path, is_container(v) ? NAMED_BELOW : UNNAMED, out);
+            continue;
+        }
+        char *below = bson_strdup_printf("%s%s%s", path, *path ? "." : "", key);
+        enum naming how = named(p, below);
+        if (!*path && strcmp(key, "_id") == 0 && how != NAMED_BELOW)
+            how = p->inclusive != p->hide_id ? NAMED : UNNAMED; /* shown unless it is switched off */
+        project_field(p, key, v, below, how, out);
+        bson_free(below);
+    }
+}
+
+void projection_apply(const struct projection *p, value document, bson_t *out)
+{
+    bson_t whole;
+    if (document_is_empty(p->spec)) {
+        bson_init_static(&whole, document.value.v_doc.data, document.value.v_doc.data_len);
+        bson_concat(out, &whole);
+        return;
+    }
+    project(p, document, "", out);
+    for (bson_iter_t it = fields_of(p->spec); bson_iter_next(&it);)
+        if (!is_flag(*bson_iter_value(&it)))
+            evaluate(out, bson_iter_key(&it), *bson_iter_value(&it), document);
+}
+
+bool sort_check(value sort, struct error *error)
+{
+    int64_t direction;
+    for (bson_iter_t it = fields_of(sort); bson_iter_next(&it);) {
+        const char *key = bson_iter_key(&it);
+        value v = *bson_iter_value(&it);
+        if (!*key || (*key == '$' && strcmp(key, "$natural") != 0))
+            return error_set(error, 56, "FieldPath field names may not %s.", *key ? "start with '$'" : "be empty");
+        if (!value_to_int64(v, &direction) || (direction != 1 && direction != -1))
+            return error_set(error, v.value_type == BSON_TYPE_DOCUMENT ? 115 : 15975,
+                             "$sort key ordering must be 1 (for ascending) or -1 (for descending)");
+    }
+    return true;
+}
+
+/* An array stands for its least element, or for its greatest in a descending sort. */
+void sort_key(value document, value sort, struct buffer *key)
+{
+    struct buffer values = {0};
+    for (bson_iter_t it = fields_of(sort); bson_iter_next(&it);) {
+        bool descending = value_to_double(*bson_iter_value(&it)) < 0;
+        values.size = 0;
+        path_elements(document, bson_iter_key(&it), &values);
+        value *list = (void *)values.data, best = list[0];
+        for (size_t i = 1; i < values.size / sizeof best; i++)
+            if (descending ? value_compare(list[i], best) > 0 : value_compare(list[i], best) < 0)
+                best = list[i];
+        size_t start = key->size;
+        key_append(key, best.value_type ? best : (value){.value_type = BSON_TYPE_NULL});
+        for (size_t i = start; descending && i < key->size; i++)
+            key->data[i] = (uint8_t)~key->data[i];
+    }
+    buffer_free(&values);
+}
+
+struct entry {
+    struct buffer key;
+    size_t order;
+    value document;
+};
+
+static int by_entry(const void *a, const void *b)
+{
+    const struct entry *x = a, *y = b;
+    int order = buffer_compare(&x->key, &y->key);
+    return order ? order : (x->order > y->order) - (x->order < y->order);
+}
+
+/* Views of the documents in the order of the keys that key_of makes of them, those with equal keys as they came. */
+static struct buffer sort_entries(const struct buffer *documents, value spec,
+                                  void (*key_of)(value document, value spec, struct buffer *key))
+{
+    struct buffer entries = {0};
+    struct entry entry = {.order = 0};
+    for (size_t at = 0; documents_next(documents, &at, &entry.document); entry.order++) {
+        entry.key = (struct buffer){0};
+        key_of(entry.document, spec, &entry.key);
+        buffer_append(&entries, &entry, sizeof entry);
+    }
+    if (entries.size)
+        qsort(entries.data, entry.order, sizeof entry, by_entry);
+    return entries;
+}
+
+static void free_entries(struct buffer *entries)
+{
+    struct entry *list = (void *)entries->data;
+    for (size_t i = 0; i < entries->size / sizeof *list; i++)
+        buffer_free(&list[i].key);
+    buffer_free(entries);
+}
+
+bool sort_documents(struct buffer *documents, value sort, struct error *error)
+{
+    if (documents->size > MAX_SORT_BYTES)
+        return error_set(error, 292, "Sort exceeded memory limit of %d bytes, but did not opt in to external sorting.",
+                         MAX_SORT_BYTES);
+    struct buffer entries = sort_entries(documents, sort, sort_key), sorted = {0};
+    const struct entry *list = (void *)entries.data;
+    for (size_t i = 0; i < entries.size / sizeof *list; i++)
+        buffer_append(&sorted, list[i].document.value.v_doc.data, list[i].document.value.v_doc.data_len);
+    free_entries(&entries);
+    buffer_free(documents);
+    *documents = sorted;
+    return true;
+}
+
+static void append_sum(bson_t *out, const char *key, const value *list, size_t count, bool average)
+{
+    int64_t whole = 0, numbers = 0, x;
+    double real = 0;
+    bool wide = false, floating = false;
+    for (size_t i = 0; i < count; i++) {
+        if (!is_number(list[i]))
+            continue;
+        numbers++;
+        real += value_to_double(list[i]);
+        wide = wide || list[i].value_type == BSON_TYPE_INT64;
+        floating = floating || list[i].value_type == BSON_TYPE_DOUBLE || !value_to_int64(list[i], &x) ||
+                   __builtin_add_overflow(whole, x, &whole);
+    }
+    if (average && !numbers)
+        bson_append_null(out, key, -1);
+    else if (average || floating)
+        bson_append_double(out, key, -1, average ? real / (double)numbers : real);
+    else if (wide)
+        bson_append_int64(out, key, -1, whole);
+    else
+        append_number(out, key, whole);
+}
+
+/* The least or the greatest value that is not null. */
+static value extreme(const value *list, size_t count, bool greatest)
+{
+    value best = {.value_type = BSON_TYPE_NULL};
+    for (size_t i = 0; i < count; i++) {
+        int order = best.value_type == BSON_TYPE_NULL ? 0 : value_compare(list[i], best);
+        if (list[i].value_type != BSON_TYPE_NULL && (!order || (greatest ? order > 0 : order < 0)))
+            best = list[i];
+    }
+    return best;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    return value_compare(*(const value *)a, *(const value *)b);
+}
+
+void keep_distinct(struct buffer *values)
+{
+    value *list = (void *)values->data;
+    size_t count = values->size / sizeof *list, kept = 0;
+    if (count)
+        qsort(list, count, sizeof *list, by_value);
+    for (size_t i = 0; i < count; i++)
+        if (kept == 0 || value_compare(list[kept - 1], list[i]) != 0)
+            list[kept++] = list[i];
+    values->size = kept * sizeof *list;
+}
+
+enum accumulator { SUM, AVG, MIN, MAX, FIRST, LAST, PUSH, ADD_TO_SET, COUNT, ACCUMULATORS };
+
+static enum accumulator accumulator_named(const char *name)
+{
+    static const char *const names[ACCUMULATORS] = {"$sum",  "$avg",  "$min",      "$max",  "$first",
+                                                    "$last", "$push", "$addToSet", "$count"};
+    enum accumulator kind = 0;
+    while (kind < ACCUMULATORS && strcmp(names[kind], name) != 0)
+        kind++;
+    return kind;
+}
+
+/* call: of an accumulator, as {$sum: expression}; group: the documents. */
+static void accumulate(bson_t *out, const char *key, bson_iter_t *call, const struct entry *group, size_t size)
+{
+    enum accumulator kind = accumulator_named(bson_iter_key(call));
+    bson_t made = BSON_INITIALIZER;
+    struct buffer values = {0};
+    for (size_t i = kind == LAST ? size - 1 : 0; i < (kind == FIRST ? 1 : size); i++)
+        evaluate(&made, "", *bson_iter_value(call), group[i].document);
+    for (bson_iter_t it = fields_of(document_of(&made)); bson_iter_next(&it);)
+        buffer_append(&values, bson_iter_value(&it), sizeof(value));
+    const value *list = (void *)values.data;
+    size_t count = values.size / sizeof *list;
+    if (kind == ADD_TO_SET)
+        keep_distinct(&values);
+    if (kind == COUNT)
+        append_number(out, key, (int64_t)size);
+    else if (kind == SUM || kind == AVG)
+        append_sum(out, key, list, count, kind == AVG);
+    else if (kind == PUSH || kind == ADD_TO_SET)
+        append_list(out, key, &values);
+    else
+        append_value(out, key, extreme(list, count, kind == MAX));
+    buffer_free(&values);
+    bson_destroy(&made);
+}
+
+static bool check_group(value spec, struct error *error)
+{
+    if (!document_get(spec, "_id").value_type)
+        return error_set(error, 15955, "a group specification must include an _id");
+    for (bson_iter_t it = fields_of(spec); bson_iter_next(&it);) {
+        value v = *bson_iter_value(&it);
+        bson_iter_t call = fields_of(v);
+        bool id = strcmp(bson_iter_key(&it), "_id") == 0;
+        if (!id && (v.value_type != BSON_TYPE_DOCUMENT || !bson_iter_next(&call)))
+            return error_set(error, 40234, "The field '%s' must be an accumulator object", bson_iter_key(&it));
+        if (!id && accumulator_named(bson_iter_key(&call)) == ACCUMULATORS)
+            return error_set(error, 15952, "unknown group operator '%s'", bson_iter_key(&call));
+        if (!expression_check(id ? v : *bson_iter_value(&call), error))
+            return false;
+    }
+    return true;
+}
+
+static void append_group_id(bson_t *out, value id, value document)
+{
+    evaluate(out, "_id", id, document);
+    if (document_is_empty(document_of(out)))
+        bson_append_null(out, "_id", -1);
+}
+
+static void group_key(value document, value id, struct buffer *key)
+{
+    bson_t made = BSON_INITIALIZER;
+    append_group_id(&made, id, document);
+    key_append(key, document_get(document_of(&made), "_id"));
+    bson_destroy(&made);
+}
+
+static void add_document(struct buffer *documents, const bson_t *made)
+{
+    buffer_append(documents, bson_get_data(made), made->len);
+}
+
+/* A stage reads documents and appends to out. */
+typedef bool stage_function(value spec, const struct buffer *documents, struct buffer *out, struct error *error);
+
+static bool stage_group(value spec, const struct buffer *documents, struct buffer *out, struct error *error)
+{
+    value id = document_get(spec, "_id");
+    if (!check_group(spec, error))
+        return false;
+    struct buffer entries = sort_entries(documents, id, group_key);
+    const struct entry *list = (void *)entries.data;
+    size_t count = entries.size / sizeof *list;
+    for (size_t i = 0, size; i < count; i += size) {
+        for (size = 1; i + size < count && buffer_compare(&list[i].key, &list[i + size].key) == 0;)
+            size++;
+        bson_t made = BSON_INITIALIZER;
+        append_group_id(&made, id, list[i].document);
+        for (bson_iter_t it = fields_of(spec); bson_iter_next(&it);) {
+            bson_iter_t call = fields_of(*bson_iter_value(&it));
+            if (strcmp(bson_iter_key(&it), "_id") != 0 && bson_iter_next(&call))
+                accumulate(&made, bson_iter_key(&it), &call, &list[i], size);
+        }
+        add_document(out, &made);
+        bson_destroy(&made);
+    }
+    free_entries(&entries);
+    return true;
+}
+
+static bool stage_match(value spec, const struct buffer *documents, struct buffer *out, struct error *error)
+{
+    value document;
+    if (spec.value_type != BSON_TYPE_DOCUMENT)
+        return error_set(error, 15959, "the match filter must be an expression in an object");
+    struct match *query = query_compile(spec, error);
+    for (size_t at = 0; query && documents_next(documents, &at, &document);)
+        if (query_matches(query, document))
+            buffer_append(out, document.value.v_doc.data, document.value.v_doc.data_len);
+    query_free(query);
+    return query != NULL;
+}
+
+static bool stage_sort(value spec, const struct buffer *documents, struct buffer *out, struct error *error)
+{
+    if (spec.value_type != BSON_TYPE_DOCUMENT || document_is_empty(spec))
+        return error_set(error, 15976, "$sort stage must have at least one sort key");
+    buffer_append(out, documents->data, documents->size);
+    return sort_check(spec, error) && sort_documents(out, spec, error);
+}
+
+static bool stage_project(value spec, const struct buffer *documents, struct buffer *out, struct error *error)
+{
+    struct projection projection;
+    value document;
+    if (spec.value_type != BSON_TYPE_DOCUMENT || document_is_empty(spec))
+        return error_set(error, 51272, "Invalid $project: specification must have at least one field");
+    if (!projection_check(&projection, spec, error))
+        return false;
+    for (size_t at = 0; documents_next(documents, &at, &document);) {
+        bson_t made = BSON_INITIALIZER;
+        projection_apply(&projection, document, &made);
+        add_document(out, &made);
+        bson_destroy(&made);
+    }
+    return true;
+}
+
+static bool stage_skip(value spec, const struct buffer *documents, struct buffer *out, struct error *error)
+{
+    int64_t number;
+    value document;
+    if (!value_to_int64(spec, &number) || number < 0)
+        return error_set(error, 15956, "invalid argument to $skip stage: it must be a non-negative number");
+    for (size_t at = 0; documents_next(documents, &at, &document); number--)
+        if (number <= 0)
+            buffer_append(out, document.value.v_doc.data, document.value.v_doc.data_len);
+    return true;
+}
+
+static bool stage_limit(value spec, const struct buffer *documents, struct buffer *out, struct error *error)
+{
+    int64_t number;
+    size_t at = 0;
+    value document;
+    if (!value_to_int64(spec, &number) || number < 1)
+        return error_set(error, 15958, "invalid argument to $limit stage: it must be a positive number");
+    while (number-- > 0 && documents_next(documents, &at, &document))
+        ;
+    buffer_append(out, documents->data, at);
+    return true;
+}
+
+static bool stage_count(value spec, const struct buffer *documents, struct buffer *out, struct error *error)
+{
+    const char *name = value_text(spec);
+    value document;
+    int64_t count = 0;
+    if (!name || !*name || *name == '$' || strchr(name, '.'))
+        return error_set(error, 40156,
+                         "the count field must be a non-empty string, not start with '$' nor contain '.'");
+    for (size_t at = 0; documents_next(documents, &at, &document);)
+        count++;
+    bson_t made = BSON_INITIALIZER;
+    append_number(&made, name, count);
+    if (count)
+        add_document(out, &made);
+    bson_destroy(&made);
+    return true;
+}
+
+static bool run_stage(value stage, struct buffer *documents, struct error *error)
+{
+    static const struct {
+        const char *name;
+        stage_function *run;
+    } stages[] = {{"$match", stage_match}, {"$group", stage_group},     {"$sort", stage_sort},  {"$skip", stage_skip},
+                  {"$limit", stage_limit}, {"$project", stage_project}, {"$count", stage_count}};
+    bson_iter_t op = fields_of(stage), more;
+    if (stage.value_type != BSON_TYPE_DOCUMENT || !bson_iter_next(&op) || (more = op, bson_iter_next(&more)))
+        return error_set(error, 40323, "A pipeline stage specification object must contain exactly one field.");
+    for (size_t i = 0; i < sizeof stages / sizeof *stages; i++)
+        if (strcmp(stages[i].name, bson_iter_key(&op)) == 0) {
+            struct buffer out = {0};
+            bool ok = stages[i].run(*bson_iter_value(&op), documents, &out, error);
+            buffer_free(documents);
+            *documents = out;
+            return ok;
+        }
+    return error_set(error, 40324, "Unrecognized pipeline stage name: '%s'", bson_iter_key(&op));
+}
+
+bool pipeline_run(value stages, struct buffer *documents, struct error *error)
+{
+    if (stages.value_type != BSON_TYPE_ARRAY)
+        return error_set(error, 14, "'pipeline' option must be specified as an array");
+    for (bson_iter_t it = fields_of(stages); bson_iter_next(&it);)
+        if (!run_stage(*bson_iter_value(&it), documents, error))
+            return false;
+    return true;
+}
