@@ -67,6 +67,7 @@ def test_breaker_stops_taking_and_says_so(cut_off):
     assert stack.worker.metrics().total("waybill_worker_store_up") == 0
     assert stack.worker.status()["store"]["up"] is False
     assert stack.worker.status()["store"]["breaker_opened"] == opened + 1
+    wait_for(lambda: stack.redis.client.info("clients")["blocked_clients"] == 0, 3, "the last taking has ended")
     events = [make_event() for _ in range(20)]
     for event in events:
         stack.accept(event)
