@@ -30,5 +30,12 @@ if [ -z "${BASE_IMAGE:-}" ] || [ -z "${REDIS_IMAGE:-}" ] || [ -z "${MONGO_IMAGE:
     variables=$(docker/local-images.sh)
     eval "$variables"
 fi
-docker/build.sh | tail -n 4
-WAYBILL_TEST_COMPOSE=1 exec /usr/bin/python3 -B -m pytest tests/compose -q -p no:cacheprovider "$@"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+docker/build.sh >"$log" 2>&1 || {
+    tail -n 60 "$log"
+    echo "the images could not be built"
+    exit 1
+}
+tail -n 4 "$log"
+WAYBILL_TEST_COMPOSE=1 /usr/bin/python3 -B -m pytest tests/compose -q -p no:cacheprovider "$@"
