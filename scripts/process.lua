@@ -1,6 +1,6 @@
 -- The worker runs this for each event, in the background, until it succeeds or is given up.
 --
--- It keeps one document a parcel in the collection "shipments": the latest status and the timeline of its events, right
+-- It keeps one document a parcel in the collection "shipments": the latest status and the timeline of all events, right
 -- in whatever order they come. The write is one update that the store applies once per event, however often the event
 -- is delivered, so nothing has to be read first.
 
@@ -26,10 +26,6 @@ local STATUS <const> = {
     ["parcel.lost"] = "lost",
     ["parcel.cancelled"] = "cancelled",
 }
-
--- The latest entries that a timeline keeps: a document of the store has a limit (16 MiB), and one tracking number may be
--- used for ever.
-local TIMELINE_MAX <const> = 1000
 
 local function courier_of(source_name)
     local source = sources[source_name]
@@ -67,7 +63,6 @@ local function process(event, ctx)
                         },
                     },
                     ["$sort"] = { at = 1, event_id = 1 },
-                    ["$slice"] = -TIMELINE_MAX,
                 },
             },
             -- Documents compare field by field in the order of their names: the later "at" wins, whichever comes first;

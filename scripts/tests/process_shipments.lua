@@ -38,11 +38,4 @@ return {
             expect("the number of writes", #ctx.writes, 1)
         end,
     },
-    {
-        name = "a timeline does not grow without end",
-        run = function()
-            local _, ctx = run("parcel.in_transit", { tracking_number = "T1" })
-            expect("the entries kept", ctx.writes[1].update["$push"].timeline["$slice"], -1000)
-        end,
-    },
 }
