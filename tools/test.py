@@ -76,10 +76,11 @@ def count_ctest(path):
     return count
 
 
-def unit(preset, label):
+def unit(preset, label, only="."):
+    """only: a pattern for the names of the programs to run."""
     folder = build(preset)
     report = os.path.join(LOGS, f"{label}.xml")
-    status, text = run(label, ["ctest", "--test-dir", folder, "--output-on-failure", "--output-junit", report,
+    status, text = run(label, ["ctest", "--test-dir", folder, "--output-on-failure", "--output-junit", report, "-R", only,
                                "--test-output-size-passed", "1000000", "--timeout", "240"], 900)
     count = count_ctest(report) if os.path.exists(report) else Count(failed=1)
     if status != 0 and count.failed == 0:
@@ -121,11 +122,14 @@ STEPS = {
     "outage": lambda: pytest("tests/outage", "outage"),
     "unit-asan": lambda: unit("asan", "unit-asan"),
     "system-asan": lambda: pytest("tests/system", "system-asan", "asan", ("-m", "not slow")),
-    "unit-tsan": lambda: unit("tsan", "unit-tsan"),
-    "system-tsan": lambda: pytest("tests/system", "system-tsan", "tsan", ("-m", "not slow")),
+    # What is threaded: adding with its look-up thread, connections and drain, the admin thread, reloads under traffic.
+    "unit-tsan": lambda: unit("tsan", "unit-tsan", "queue_add|connections|rate|admin"),
+    "system-tsan": lambda: pytest("tests/system/test_reload.py", "system-tsan", "tsan"),
     "model": lambda: script("model", ["make", "model"], 300),
-    "chaos": lambda: script("chaos", ["make", "chaos", "SEED=20260131"], 420),
-    "chaos-random": lambda: script("chaos-random", ["make", "chaos"], 420),
+    "chaos": lambda: script("chaos", ["make", "chaos", "SECONDS=45", "SEED=20260131"], 420),
+    "chaos-random": lambda: script("chaos-random", ["make", "chaos", "SECONDS=45"], 420),
+    "loadtest": lambda: script("loadtest", ["make", "loadtest", "PROFILE=smoke"], 300),
+    "loadtest-page": lambda: pytest("tests/loadtest", "loadtest-page"),
     "compose": lambda: script("compose", ["make", "test-compose"], 900),
 }
 DEFAULT = ["unit", "devstore", "system", "outage", "unit-asan", "system-asan"]
