@@ -38,9 +38,12 @@ demo: ## start a stack of its own, send real events through it and check what ha
 	@$(MAKE) --no-print-directory build
 	@exec $(PYTHON) tools/demo.py
 
-test: ## run every test
+# `make test STEPS=system`: one step; `make test STEPS=--all`: also the model, chaos, load test and Compose, as CI does
+STEPS =
+
+test: ## run the tests (STEPS= for some of them, or --all)
 	@tools/deps.sh build run test
-	@exec $(PYTHON) tools/test.py
+	@exec $(PYTHON) tools/test.py $(STEPS)
 
 # `make chaos SECONDS=900 SEED=42 ACKED=1000000`: longer, the faults of that seed again, until so many are acknowledged
 SECONDS = 60
