@@ -1,5 +1,6 @@
 """The Compose file as shipped, on a real engine: from `up` to `down`, in this order."""
 
+import contextlib
 import json
 import os
 import shlex
@@ -146,7 +147,7 @@ def test_health_checks_tell_alive_from_ready(stack):
         answer = stack.send(make_event())
         assert answer.status_code == 503 and answer.headers["Retry-After"]
     wait_for(lambda: ingest.execute(*ready).returncode == 0, 20, "ready with Redis")
-    stack.wait_healthy()
+    stack.wait_healthy()  # the engine calls what was paused unhealthy until it has looked again
 
 
 def test_three_workers_share_the_work(stack):
@@ -201,6 +202,20 @@ def test_a_broken_script_changes_nothing(stack):
         wait_succeeded(stack, event)
     finally:
         script.write_text(good)
+
+
+def test_redis_keeps_what_waits_when_it_crashes(stack):
+    events = [make_event() for _ in range(50)]
+    with contextlib.ExitStack() as pauses:
+        for worker in stack.containers("worker"):
+            pauses.enter_context(worker.paused())
+        assert {stack.send(event).status_code for event in events} == {202}
+        stack.container("redis").crash()
+        stack.wait_healthy("redis", "ingest")
+    for event in events:
+        wait_succeeded(stack, event, 30)
+        check_succeeded_once(stack, event)
+    stack.wait_healthy()
 
 
 def test_every_container_may_crash_under_traffic(stack):
