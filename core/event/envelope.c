@@ -43,6 +43,8 @@ size_t envelope_encode(const struct event *event, struct arena *arena,
     return put_optional(fields, n, "replay", event->replay);
 }
 
+#define LAST_MS 253402300799999u /* of the year 9999: later times cannot be written, and arithmetic would overflow */
+
 static bool parse_number(struct slice text, uint64_t max, uint64_t *out)
 {
     uint64_t value = 0;
@@ -86,8 +88,8 @@ static bool take_number(const struct envelope_field *field, struct event *event,
 {
     bool is_attempt = slice_is(field->name, "attempt");
     uint64_t value;
-    if (!parse_number(field->value, is_attempt ? UINT32_MAX : INT64_MAX, &value)) {
-        error_set(err, "envelope field '%.*s' is not a number", SLICE_ARG(field->name));
+    if (!parse_number(field->value, is_attempt ? UINT32_MAX : LAST_MS, &value)) {
+        error_set(err, "envelope field '%.*s' is not a number, or out of range", SLICE_ARG(field->name));
         return false;
     }
     if (is_attempt)
@@ -120,14 +122,20 @@ static bool check_required(const struct event *event, struct error *err)
 
 bool envelope_decode(const struct envelope_field *fields, size_t n, struct event *event, struct error *err)
 {
+    size_t bytes = 0;
     *event = (struct event){.attempt = 1, .received_at = {-1}};
     for (size_t i = 0; i < n; i++) {
+        bytes += fields[i].value.len;
         struct slice *slot = slot_of(event, fields[i].name);
         if (slot != NULL)
             *slot = fields[i].value;
         else if ((slice_is(fields[i].name, "attempt") || slice_is(fields[i].name, "received_at")) &&
                  !take_number(&fields[i], event, err))
             return false;
+    }
+    if (bytes > ENVELOPE_MAX_BYTES) {
+        error_set(err, "envelope has %zu bytes, more than any event", bytes);
+        return false;
     }
     if (event->received_at.ms < 0) {
         error_set(err, "envelope field 'received_at' is missing");

@@ -18,7 +18,9 @@
 #define EVENT_TYPE_MAX_BYTES    128
 #define EVENT_TIME_MAX_BYTES    64
 #define EVENT_HEADERS_MAX_BYTES 8192
-#define EVENT_KEY_MAX_BYTES     (EVENT_SOURCE_MAX_BYTES + 1 + EVENT_ID_MAX_BYTES)
+#define ENVELOPE_MAX_BYTES                                                                                             \
+    (9u << 20) /* the largest body that can be set, and room for all else: a store takes 16 MiB */
+#define EVENT_KEY_MAX_BYTES (EVENT_SOURCE_MAX_BYTES + 1 + EVENT_ID_MAX_BYTES)
 
 /* All slices are views; whoever made the event says whose memory they are in. */
 struct event {

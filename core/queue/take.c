@@ -8,17 +8,29 @@
 #define UNSEEN_MS      (60 * 60 * 1000) /* a consumer without pending entries goes after so long */
 #define WINDOW_WAIT_MS 50
 
+/* Of an entry that is no envelope. */
+#define RENDERED_NAME_MAX_BYTES  256
+#define RENDERED_VALUE_MAX_BYTES (64 * 1024)
+#define RENDERED_MAX_BYTES       (1024 * 1024)
+
 /* ---- entries become deliveries ---- */
 
-/* The fields as a JSON object, for people: bytes that are not UTF-8 are replaced. */
+static struct slice cut(struct slice text, size_t max)
+{
+    return (struct slice){text.base, text.len < max ? text.len : max};
+}
+
+/* The fields as a JSON object, for people: bytes that are not UTF-8 are replaced, and what would not fit into a dead
+ * letter is cut off. */
 static struct slice render_fields(const struct envelope_field *fields, size_t n, struct arena *arena)
 {
     struct buf text = {0};
     struct json_writer w = json_writer(&text);
     json_object_open(&w);
-    for (size_t i = 0; i < n; i++) {
-        struct slice name = arena_copy(arena, fields[i].name.base, fields[i].name.len);
-        json_member_string(&w, name.base, fields[i].value);
+    for (size_t i = 0; i < n && text.len < RENDERED_MAX_BYTES; i++) {
+        struct slice name = cut(fields[i].name, RENDERED_NAME_MAX_BYTES);
+        json_member_string(&w, arena_copy(arena, name.base, name.len).base,
+                           cut(fields[i].value, RENDERED_VALUE_MAX_BYTES));
     }
     json_object_close(&w);
     struct slice copy = arena_copy(arena, text.data, text.len);

@@ -129,3 +129,28 @@ def test_status_tells_of_a_reload_that_only_one_service_took(make_stack):
     (stack.scripts / "process.lua").write_text("return function( end\n")
     assert stack.ctl("reload").returncode == 1
     assert "different scripts" in stack.ctl("status").stdout
+
+
+# What was put into Redis by somebody else -------------------------------------------------------------------------------
+
+FOREIGN = {"source": "demo", "event_id": "foreign", "type": "t", "occurred_at": "2026-01-31T12:00:00Z", "received_at": "1700000000000",
+           "ingest_id": "01ARZ3NDEKTSV4RRFFQ69G5FAV", "body": "{}"}
+
+
+@pytest.mark.parametrize("fields", [
+    {"x": "y"},
+    {**FOREIGN, "body": "x" * 20_000_000},
+    {**FOREIGN, "headers": "x" * 20_000_000},
+    {"n" * 20_000_000: "name"},
+    {f"field{n}": "x" * 100_000 for n in range(250)},
+    {**FOREIGN, "received_at": str(2**63 - 1)},
+    {**FOREIGN, "event_id": b"\xff"},
+], ids=["no envelope", "body that no store takes", "headers that no store takes", "giant name", "many fields", "time beyond all years", "no UTF-8"])
+def test_foreign_entry_does_not_hold_up_others(stack, fields):
+    entry = stack.redis.client.xadd("waybill:{0}:events", fields).decode()
+    event = make_event()
+    stack.accept(event)
+    wait_for(lambda: stack.store.status(identity(event)) == "succeeded", 15, "succeeded behind a foreign entry")
+    wait_for(lambda: stack.redis.stream_length() == 0, 15, "the foreign entry is gone")
+    letter = stack.store.dead_letters.find_one({"_id": "malformed/" + entry})
+    assert letter and letter["reason"] == "malformed"

@@ -76,6 +76,10 @@ static void numbers_of_an_envelope_are_strict(void **state)
         fields[n] = (struct envelope_field){SLICE_LITERAL("attempt"), slice_of(bad[i])};
         assert_false(envelope_decode(fields, n + 1, &back, &err));
     }
+    fields[n] = (struct envelope_field){SLICE_LITERAL("received_at"), SLICE_LITERAL("253402300799999")};
+    assert_true(envelope_decode(fields, n + 1, &back, &err));
+    fields[n].value = SLICE_LITERAL("253402300800000"); /* the year 10000 */
+    assert_false(envelope_decode(fields, n + 1, &back, &err));
     arena_free(arena);
 }
 
