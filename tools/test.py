@@ -91,8 +91,7 @@ def unit(preset, label, only="."):
 def pytest(folder, label, preset="release", extra=()):
     bin_dir = os.path.join(build(preset), "bin")
     report = os.path.join(LOGS, f"{label}.xml")
-    env = {"WAYBILL_BIN_DIR": bin_dir, "PYTHONDONTWRITEBYTECODE": "1",
-           "LSAN_OPTIONS": f"suppressions={ROOT}/tests/lsan.supp:print_suppressions=0"}
+    env = {"WAYBILL_BIN_DIR": bin_dir, "PYTHONDONTWRITEBYTECODE": "1"}
     status, text = run(label, [PYTHON, "-m", "pytest", folder, "-q", "-p", "no:cacheprovider", f"--junitxml={report}",
                                *extra], 1200, env)
     count = Count(failed=1)

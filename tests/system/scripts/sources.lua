@@ -19,7 +19,11 @@ return {
     github = source("github", "github"),
     stripe = source("stripe", "stripe"),
     shopify = source("shopify", "shopify"),
-    ["plain-hex"] = source("plain-hmac", "plain_hex", { header = "X-Courier-Signature", prefix = "hmac-sha256-hex=", encoding = "hex" }),
+    ["plain-hex"] = source("plain-hmac", "plain_hex", {
+        header = "X-Courier-Signature",
+        prefix = "hmac-sha256-hex=",
+        encoding = "hex",
+    }),
     ["plain-base64"] = source("plain-hmac", "plain_base64", { header = "courier-hmac", encoding = "base64" }),
 
     -- The published examples.
