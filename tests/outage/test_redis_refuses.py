@@ -183,7 +183,7 @@ def test_redis_that_loads_its_data(make_stack):
     wait_for(is_loading, 10)
     for _ in range(3):
         check_503(stack.send(make_event(), timeout=5))
-    assert stack.worker.admin("/readyz").status_code == 503
+    wait_for(lambda: stack.worker.admin("/readyz").status_code == 503, 2, "the worker has noticed, and waits")
     wait_for(lambda: stack.send(make_event()).status_code == 202, 20, "recovery by itself")
     check_unharmed(stack, events)
 

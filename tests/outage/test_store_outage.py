@@ -15,8 +15,8 @@ LEASE_S = 2.0
 
 
 @pytest.fixture
-def cut_off(make_stack, relay_to, own_store):
-    """(stack, the relay between its worker and the store)"""
+def cut_off(make_stack, relay_to, own_store, request):
+    """(stack, the relay between its worker and the store); settings by indirect parameter"""
     links = []
 
     def through_relay(stack):
@@ -24,7 +24,7 @@ def cut_off(make_stack, relay_to, own_store):
         stack.worker.settings["WAYBILL_MONGO_URL"] = \
             f"mongodb://127.0.0.1:{links[0].port}/{stack.store.database_name}"
 
-    stack = make_stack(prepare=through_relay)
+    stack = make_stack(getattr(request, "param", None), prepare=through_relay)
     return stack, links[0]
 
 
@@ -78,6 +78,24 @@ def test_breaker_stops_taking_and_says_so(cut_off):
     assert time.monotonic() - mended < 8, "it took long to notice"
     wait_for(stack.worker.is_ready, 5)
     assert stack.worker.metrics().total("waybill_worker_store_up") == 1
+
+
+@pytest.mark.parametrize("cut_off", [{"WAYBILL_LEASE_MS": 12000}], indirect=True)
+def test_stop_without_a_store_hands_back_at_once(cut_off):
+    """What a stopping worker cannot store, another does, long before the lease has run out; no delivery is counted."""
+    stack, link = cut_off
+    event = make_event(simulate={"delay_ms": 500})
+    stack.accept(event)
+    wait_for(lambda: stack.store.status(identity(event)) == "processing", 10)
+    link.cut()
+    wait_for(lambda: stack.worker.admin("/readyz").status_code == 503, 10)
+    began = time.monotonic()
+    assert stack.worker.stop(timeout=10) == 0
+    entry, = pending_entries(stack)
+    assert entry["times_delivered"] == 0
+    stack.add_worker(WAYBILL_MONGO_URL=stack.store.url).start()
+    check_unharmed(stack, [event], timeout=8)
+    assert time.monotonic() - began < 10
 
 
 def test_worker_that_starts_without_a_store(make_stack, own_store):
