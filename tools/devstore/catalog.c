@@ -50,14 +50,9 @@ static struct collection *collection_publish(struct store *store, const char *ns
     return store->collections = c;
 }
 
-int64_t collection_end(const struct collection *c)
+struct parameters all_rows(const struct collection *c)
 {
-    return c->first_row + ((int64_t)1 << ROW_BITS);
-}
-
-static struct parameters all_rows(const struct collection *c)
-{
-    return (struct parameters){.number = c->first_row, .limit = collection_end(c)};
+    return (struct parameters){.number = c->first_row, .limit = c->first_row + ((int64_t)1 << ROW_BITS)};
 }
 
 bool catalog_load(struct store *store)
@@ -77,8 +72,9 @@ bool catalog_load(struct store *store)
             collection_publish(store, ns, index);
     }
     for (struct collection *c = store->collections; c; c = c->next) {
-        sqlite3_stmt *last = handle_bind(store->writer, SQL_ROWS_DOWN, all_rows(c));
-        if (sqlite3_step(last) == SQLITE_ROW)
+        sqlite3_stmt *last =
+            handle_bind(store->writer, "SELECT max(r) FROM documents WHERE r > ?1 AND r < ?2", all_rows(c));
+        if (sqlite3_step(last) == SQLITE_ROW && sqlite3_column_type(last, 0) != SQLITE_NULL)
             c->last_row = sqlite3_column_int64(last, 0);
         sqlite3_reset(last);
     }
@@ -108,16 +104,17 @@ struct index *index_find(struct collection *c, value name_or_key)
     return index;
 }
 
-static bool catalog_add(struct handle *writer, const char *ns, value spec, int64_t *id, struct error *error)
+static bool catalog_add(struct handle *writer, const char *ns, value spec, int64_t *id, struct failure *error)
 {
     struct buffer name = {.data = (uint8_t *)ns, .size = strlen(ns) + 1};
-    if (!handle_run(writer, SQL_CATALOG_ADD, (struct parameters){.low = name, .high = bytes_of(spec)}, NULL, error))
+    if (!handle_run(writer, "INSERT INTO catalog (ns, spec, multikey) VALUES (?3, ?4, 0)",
+                    (struct parameters){.low = name, .high = bytes_of(spec)}, NULL, error))
         return false;
     *id = sqlite3_last_insert_rowid(writer->db);
     return true;
 }
 
-struct collection *collection_create(struct handle *writer, const char *ns, struct error *error)
+struct collection *collection_create(struct handle *writer, const char *ns, struct failure *error)
 {
     bson_t *spec = BCON_NEW("v", BCON_INT32(2), "key", "{", "_id", BCON_INT32(1), "}", "name", BCON_UTF8("_id_"));
     int64_t id;
@@ -128,30 +125,30 @@ struct collection *collection_create(struct handle *writer, const char *ns, stru
     return c;
 }
 
-void index_prefix(const struct index *index, struct buffer *key)
+struct buffer index_prefix(int64_t id)
 {
-    uint32_t id = BSON_UINT32_TO_BE((uint32_t)index->id);
-    buffer_append(key, &id, sizeof id);
+    uint32_t big_endian = BSON_UINT32_TO_BE((uint32_t)id);
+    struct buffer prefix = {0};
+    buffer_append(&prefix, &big_endian, sizeof big_endian);
+    return prefix;
 }
 
 /* Without the entries and the row of the catalogue nothing of an index is left. */
-static bool index_clear(struct handle *writer, struct index *index, struct error *error)
+static bool index_clear(struct handle *writer, const struct index *index, struct failure *error)
 {
-    struct buffer low = {0}, high = {0};
-    index_prefix(index, &low);
-    index_prefix(&(struct index){.id = index->id + 1}, &high);
-    bool ok = handle_run(writer, SQL_ENTRY_CLEAR, (struct parameters){.low = low, .high = high}, NULL, error) &&
-              handle_run(writer, SQL_CATALOG_REMOVE, (struct parameters){.number = index->id}, NULL, error);
-    buffer_free(&low);
-    buffer_free(&high);
-    index->dropped = ok;
+    struct parameters all = {.low = index_prefix(index->id), .high = index_prefix(index->id + 1)};
+    bool ok =
+        handle_run(writer, "DELETE FROM entries WHERE k >= ?3 AND k < ?4", all, NULL, error) &&
+        handle_run(writer, "DELETE FROM catalog WHERE id = ?1", (struct parameters){.number = index->id}, NULL, error);
+    buffer_free(&all.low);
+    buffer_free(&all.high);
     return ok;
 }
 
-bool collection_drop(struct handle *writer, struct collection *c, struct error *error)
+bool collection_drop(struct handle *writer, struct collection *c, struct failure *error)
 {
     struct collection *_Atomic *at = &writer->store->collections;
-    bool ok = handle_run(writer, SQL_CLEAR, all_rows(c), NULL, error);
+    bool ok = handle_run(writer, "DELETE FROM documents WHERE r > ?1 AND r < ?2", all_rows(c), NULL, error);
     for (struct index *index = c->indexes; ok && index; index = index->next)
         ok = index_clear(writer, index, error);
     if (!ok || !store_flush(writer, error))
@@ -164,22 +161,23 @@ bool collection_drop(struct handle *writer, struct collection *c, struct error *
 
 int64_t collection_count(struct handle *handle, const struct collection *c)
 {
-    sqlite3_stmt *statement = handle_bind(handle, SQL_COUNT, all_rows(c));
+    sqlite3_stmt *statement =
+        handle_bind(handle, "SELECT count(*) FROM documents WHERE r > ?1 AND r < ?2", all_rows(c));
     int64_t count = sqlite3_step(statement) == SQLITE_ROW ? sqlite3_column_int64(statement, 0) : 0;
     sqlite3_reset(statement);
     return count;
 }
 
-/* Every combination of one value a field, as a key: only one field has more than one, unless they share an array. */
+/* Appends every combination of one value a field, as a size and a key. Only one field has more than one value, unless
+ * they share an array. */
 static void combine(const struct index *index, const struct buffer *values, size_t field, struct buffer *key,
                     struct buffer *keys)
 {
     const value *list = (const void *)values[field].data;
     size_t start = key->size;
     if (field == index->count) {
-        struct buffer copy = {0};
-        buffer_append(&copy, key->data, key->size);
-        buffer_append(keys, &copy, sizeof copy);
+        buffer_append(keys, &key->size, sizeof key->size);
+        buffer_append(keys, key->data, key->size);
         return;
     }
     for (size_t i = 0; i < values[field].size / sizeof *list; i++, key->size = start) {
@@ -188,60 +186,37 @@ static void combine(const struct index *index, const struct buffer *values, size
     }
 }
 
-static size_t count(const struct buffer *keys)
+/* Views the next of the keys. */
+static bool next_key(const struct buffer *keys, size_t *at, struct buffer *key)
 {
-    return keys->size / sizeof *keys;
+    if (*at >= keys->size)
+        return false;
+    memcpy(&key->size, keys->data + *at, sizeof key->size);
+    key->data = keys->data + *at + sizeof key->size;
+    *at += sizeof key->size + key->size;
+    return true;
 }
 
-static struct buffer *list(const struct buffer *keys)
+/* The keys of a document in an index; of no document none. */
+static bool index_keys(const struct index *index, value document, struct buffer *keys, struct failure *error)
 {
-    return (void *)keys->data;
-}
-
-static void keys_free(struct buffer *keys)
-{
-    for (size_t i = 0; i < count(keys); i++)
-        buffer_free(&list(keys)[i]);
-    buffer_free(keys);
-}
-
-/* The keys of a document in an index (struct buffer), sorted, each once; of no document none. */
-static bool index_keys(const struct index *index, value document, struct buffer *keys, struct error *error)
-{
-    struct buffer values[MAX_INDEX_FIELDS + 1] = {0}, key = {0};
-    size_t total = document.value_type != BSON_TYPE_EOD, arrays = 0, kept = 0;
+    struct buffer values[MAX_INDEX_FIELDS + 1] = {0}, key = index_prefix(index->id);
+    size_t total = document.value_type != BSON_TYPE_EOD, arrays = 0;
     for (size_t i = 0; total && i < index->count; i++) {
         path_elements(document, index->paths[i], &values[i]);
         arrays += document_path(document, index->paths[i]).value_type == BSON_TYPE_ARRAY;
         total *= values[i].size / sizeof(value);
     }
-    bool ok = (arrays < 2 && total < MAX_KEYS) || error_set(error, 171, "cannot index parallel arrays");
-    index_prefix(index, &key);
-    if (ok && total) {
+    bool ok = (arrays < 2 && total < MAX_KEYS) || fail(error, 171, "cannot index parallel arrays");
+    if (ok && total)
         combine(index, values, 0, &key, keys);
-        qsort(keys->data, count(keys), sizeof key, buffer_compare);
-        for (size_t i = 0; i < count(keys); i++)
-            if (kept == 0 || buffer_compare(&list(keys)[kept - 1], &list(keys)[i]) != 0)
-                list(keys)[kept++] = list(keys)[i];
-            else
-                buffer_free(&list(keys)[i]);
-        keys->size = kept * sizeof key;
-    }
     buffer_free(&key);
     for (size_t i = 0; i < index->count; i++)
         buffer_free(&values[i]);
     return ok;
 }
 
-static bool keys_equal(const struct buffer *a, const struct buffer *b)
-{
-    bool equal = a->size == b->size;
-    for (size_t i = 0; equal && i < count(a); i++)
-        equal = buffer_compare(&list(a)[i], &list(b)[i]) == 0;
-    return equal;
-}
-
-static bool duplicate(const struct collection *c, const struct index *index, value document, struct error *error)
+static bool duplicate(const struct collection *c, const struct index *index, value document, struct failure *error)
 {
     bson_t values = BSON_INITIALIZER;
     bson_string_t *text = bson_string_new(NULL);
@@ -253,8 +228,8 @@ static bool duplicate(const struct collection *c, const struct index *index, val
         buffer_free(&found);
     }
     value_print(text, document_of(&values));
-    error_set(error, 11000, "E11000 duplicate key error collection: %s index: %s dup key: %s", c->ns, index->name,
-              text->str);
+    fail(error, 11000, "E11000 duplicate key error collection: %s index: %s dup key: %s", c->ns, index->name,
+         text->str);
     error->details = bson_new();
     append_value(error->details, "keyPattern", document_get(index->spec, "key"));
     bson_append_document(error->details, "keyValue", -1, &values);
@@ -264,50 +239,57 @@ static bool duplicate(const struct collection *c, const struct index *index, val
 }
 
 static bool index_probe(struct handle *writer, const struct collection *c, const struct index *index, int64_t row,
-                        const struct buffer *keys, value document, struct error *error)
+                        const struct buffer *keys, value document, struct failure *error)
 {
+    struct parameters entry = {.number = row};
     bool taken = false;
-    for (size_t i = 0; index->unique && i < count(keys); i++)
-        if (!handle_run(writer, SQL_ENTRY_PROBE, (struct parameters){.number = row, .low = list(keys)[i]}, &taken,
-                        error) ||
-            taken)
-            return taken && duplicate(c, index, document, error);
+    for (size_t at = 0; index->unique && next_key(keys, &at, &entry.low);) {
+        if (!handle_run(writer, "SELECT 1 FROM entries WHERE k = ?3 AND r <> ?1", entry, &taken, error))
+            return false;
+        if (taken)
+            return duplicate(c, index, document, error);
+    }
     return true;
 }
 
 static bool index_move(struct handle *writer, struct index *index, int64_t row, const struct buffer *old,
-                       const struct buffer *new, struct error *error)
+                       const struct buffer *new, struct failure *error)
 {
+    struct parameters entry = {.number = row};
     bool ok = true;
-    if (count(new) > 1 && !index->multikey) {
-        ok = handle_run(writer, SQL_CATALOG_MULTIKEY, (struct parameters){.number = index->id}, NULL, error);
-        index->multikey = true;
-    }
-    for (size_t i = 0; ok && i < count(old); i++)
-        ok = handle_run(writer, SQL_ENTRY_REMOVE, (struct parameters){.number = row, .low = list(old)[i]}, NULL, error);
-    for (size_t i = 0; ok && i < count(new); i++)
-        ok = handle_run(writer, SQL_ENTRY_ADD, (struct parameters){.number = row, .low = list(new)[i]}, NULL, error);
-    return ok;
+    size_t count = 0;
+    for (size_t at = 0; ok && next_key(old, &at, &entry.low);)
+        ok = handle_run(writer, "DELETE FROM entries WHERE k = ?3 AND r = ?1", entry, NULL, error);
+    for (size_t at = 0; ok && next_key(new, &at, &entry.low); count++)
+        ok = handle_run(writer, "INSERT OR IGNORE INTO entries (k, r) VALUES (?3, ?1)", entry, NULL, error);
+    if (!ok || count < 2 || index->multikey)
+        return ok;
+    index->multikey = true;
+    return handle_run(writer, "UPDATE catalog SET multikey = 1 WHERE id = ?1", (struct parameters){.number = index->id},
+                      NULL, error);
 }
 
 /* Looks for duplicates in one index, or moves the row in it. */
 static bool index_change(struct handle *writer, const struct collection *c, struct index *index, int64_t row, value old,
-                         value changed, bool probe, struct error *error)
+                         value changed, bool probe, struct failure *error)
 {
     struct buffer before = {0}, after = {0};
     bool ok = index_keys(index, old, &before, error) && index_keys(index, changed, &after, error);
-    if (ok && !keys_equal(&before, &after))
+    if (ok && buffer_compare(&before, &after) != 0)
         ok = probe ? index_probe(writer, c, index, row, &after, changed, error)
                    : index_move(writer, index, row, &before, &after, error);
-    keys_free(&before);
-    keys_free(&after);
+    buffer_free(&before);
+    buffer_free(&after);
     return ok;
 }
 
 /* All indexes are asked before one is written to. */
-bool row_write(struct handle *writer, struct collection *c, int64_t row, value old, value changed, struct error *error)
+bool row_write(struct handle *writer, struct collection *c, int64_t row, value old, value changed,
+               struct failure *error)
 {
-    enum sql sql = !changed.value_type ? SQL_DELETE : old.value_type ? SQL_UPDATE : SQL_INSERT;
+    const char *sql = !changed.value_type ? "DELETE FROM documents WHERE r = ?1"
+                      : old.value_type    ? "UPDATE documents SET doc = ?3 WHERE r = ?1"
+                                          : "INSERT INTO documents (r, doc) VALUES (?1, ?3)";
     for (int probe = 1; probe >= 0; probe--)
         for (struct index *index = c->indexes; index; index = index->next)
             if (!index_change(writer, c, index, row, old, changed, probe, error))
@@ -315,14 +297,15 @@ bool row_write(struct handle *writer, struct collection *c, int64_t row, value o
     return handle_run(writer, sql, (struct parameters){.number = row, .low = bytes_of(changed)}, NULL, error);
 }
 
-bool row_insert(struct handle *writer, struct collection *c, value document, struct error *error)
+bool row_insert(struct handle *writer, struct collection *c, value document, struct failure *error)
 {
     return row_write(writer, c, ++c->last_row, (value){0}, document, error);
 }
 
 bool row_get(struct handle *handle, int64_t row, struct buffer *document)
 {
-    sqlite3_stmt *statement = handle_bind(handle, SQL_DOCUMENT, (struct parameters){.number = row});
+    sqlite3_stmt *statement =
+        handle_bind(handle, "SELECT doc FROM documents WHERE r = ?1", (struct parameters){.number = row});
     document->size = 0;
     if (sqlite3_step(statement) == SQLITE_ROW)
         buffer_append(document, sqlite3_column_blob(statement, 0), (size_t)sqlite3_column_bytes(statement, 0));
@@ -331,7 +314,7 @@ bool row_get(struct handle *handle, int64_t row, struct buffer *document)
 }
 
 /* Fills the new index from the documents there are. */
-static bool index_build(struct handle *writer, struct collection *c, struct index *index, struct error *error)
+static bool index_build(struct handle *writer, struct collection *c, struct index *index, struct failure *error)
 {
     struct scan scan = {0};
     value document;
@@ -347,10 +330,10 @@ static bool index_build(struct handle *writer, struct collection *c, struct inde
     return ok && found == 0;
 }
 
-bool index_create(struct handle *writer, struct collection *c, value spec, struct error *error)
+bool index_create(struct handle *writer, struct collection *c, value spec, struct failure *error)
 {
     int64_t id;
-    struct error ignored;
+    struct failure ignored;
     if (!catalog_add(writer, c->ns, spec, &id, error))
         return false;
     struct index *index = index_new(writer->store, id, spec, false);
@@ -362,10 +345,12 @@ bool index_create(struct handle *writer, struct collection *c, value spec, struc
     return true;
 }
 
-bool index_drop(struct handle *writer, struct collection *c, struct index *index, struct error *error)
+bool index_drop(struct handle *writer, struct collection *c, struct index *index, struct failure *error)
 {
     struct index *_Atomic *at = &c->indexes;
-    if (!index_clear(writer, index, error) || !store_flush(writer, error))
+    index->dropped = true; /* before it is gone on disk: readers must not take no entries for no documents */
+    index->dropped = index_clear(writer, index, error) && store_flush(writer, error);
+    if (!index->dropped)
         return false;
     while (*at != index)
         at = &(*at)->next;

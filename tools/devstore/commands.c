@@ -29,7 +29,7 @@ static const struct command {
     {"find", command_find, READ,
      "filter sort projection hint skip limit batchSize singleBatch collation let allowDiskUse noCursorTimeout "
      "allowPartialResults awaitData tailable oplogReplay max min returnKey showRecordId"},
-    {"getMore", command_get_more, READ, "collection batchSize term lastKnownCommittedOpTime"},
+    {"getMore", command_get_more, ON_COLLECTION, "collection batchSize term lastKnownCommittedOpTime"},
     {"killCursors", command_kill_cursors, ON_COLLECTION, "cursors"},
     {"count", command_count, READ, "query limit skip hint collation fields"},
     {"distinct", command_distinct, READ, "key query collation hint"},
@@ -57,65 +57,30 @@ static const struct command {
     {"configureFailPoint", command_configure_failpoint, 0, "mode data"},
 };
 
-static const char *code_name(int code)
+static const char code_names[] =
+    " 2:BadValue 6:HostUnreachable 7:HostNotFound 9:FailedToParse 14:TypeMismatch 15:Overflow "
+    "20:IllegalOperation 21:InvalidLength 26:NamespaceNotFound 27:IndexNotFound 28:PathNotViable "
+    "40:ConflictingUpdateOperators 43:CursorNotFound 48:NamespaceExists 50:MaxTimeMSExpired "
+    "52:DollarPrefixedFieldName 53:InvalidIdField 54:NotSingleValueField 56:EmptyFieldName "
+    "59:CommandNotFound 64:WriteConcernFailed 66:ImmutableField 67:CannotCreateIndex 72:InvalidOptions "
+    "73:InvalidNamespace 85:IndexOptionsConflict 86:IndexKeySpecsConflict 89:NetworkTimeout "
+    "91:ShutdownInProgress 96:OperationFailed 112:WriteConflict 115:CommandNotSupported 123:NotAReplicaSet "
+    "168:InvalidPipelineOperator 171:CannotIndexParallelArrays 175:QueryPlanKilled 189:PrimarySteppedDown "
+    "191:FailPointSetFailed 262:ExceededTimeLimit 292:QueryExceededMemoryLimitNoDiskUseAllowed "
+    "352:UnsupportedOpQueryCommand 9001:SocketException 10107:NotWritablePrimary 10334:BSONObjectTooLarge "
+    "11000:DuplicateKey 11600:InterruptedAtShutdown 11602:InterruptedDueToReplStateChange "
+    "13435:NotPrimaryNoSecondaryOk 13436:NotPrimaryOrSecondary 14031:OutOfDiskSpace";
+
+static void append_code_name(bson_t *out, int code)
 {
-    static const struct {
-        int code;
-        const char *name;
-    } names[] = {{2, "BadValue"},
-                 {6, "HostUnreachable"},
-                 {7, "HostNotFound"},
-                 {9, "FailedToParse"},
-                 {14, "TypeMismatch"},
-                 {15, "Overflow"},
-                 {20, "IllegalOperation"},
-                 {21, "InvalidLength"},
-                 {26, "NamespaceNotFound"},
-                 {27, "IndexNotFound"},
-                 {28, "PathNotViable"},
-                 {40, "ConflictingUpdateOperators"},
-                 {43, "CursorNotFound"},
-                 {48, "NamespaceExists"},
-                 {50, "MaxTimeMSExpired"},
-                 {52, "DollarPrefixedFieldName"},
-                 {53, "InvalidIdField"},
-                 {54, "NotSingleValueField"},
-                 {56, "EmptyFieldName"},
-                 {59, "CommandNotFound"},
-                 {64, "WriteConcernFailed"},
-                 {66, "ImmutableField"},
-                 {67, "CannotCreateIndex"},
-                 {72, "InvalidOptions"},
-                 {73, "InvalidNamespace"},
-                 {85, "IndexOptionsConflict"},
-                 {86, "IndexKeySpecsConflict"},
-                 {89, "NetworkTimeout"},
-                 {91, "ShutdownInProgress"},
-                 {96, "OperationFailed"},
-                 {112, "WriteConflict"},
-                 {115, "CommandNotSupported"},
-                 {123, "NotAReplicaSet"},
-                 {168, "InvalidPipelineOperator"},
-                 {171, "CannotIndexParallelArrays"},
-                 {175, "QueryPlanKilled"},
-                 {189, "PrimarySteppedDown"},
-                 {191, "FailPointSetFailed"},
-                 {262, "ExceededTimeLimit"},
-                 {292, "QueryExceededMemoryLimitNoDiskUseAllowed"},
-                 {352, "UnsupportedOpQueryCommand"},
-                 {9001, "SocketException"},
-                 {10107, "NotWritablePrimary"},
-                 {10334, "BSONObjectTooLarge"},
-                 {11000, "DuplicateKey"},
-                 {11600, "InterruptedAtShutdown"},
-                 {11602, "InterruptedDueToReplStateChange"},
-                 {13435, "NotPrimaryNoSecondaryOk"},
-                 {13436, "NotPrimaryOrSecondary"},
-                 {14031, "OutOfDiskSpace"}};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (names[i].code == code)
-            return names[i].name;
-    return NULL;
+    char text[32];
+    int length = snprintf(text, sizeof text, " %d:", code);
+    const char *found = strstr(code_names, text);
+    if (found)
+        found += length;
+    else
+        snprintf(text, sizeof text, "Location%d", code);
+    bson_append_utf8(out, "codeName", -1, found ? found : text, found ? (int)strcspn(found, " ") : -1);
 }
 
 value argument(const struct request *request, const char *name)
@@ -128,40 +93,30 @@ bool flag(const struct request *request, const char *name)
     return value_truth(argument(request, name));
 }
 
-bool refuse(struct request *request, const char *const names[], size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        if (flag(request, names[i]))
-            return error_set(&request->error, 115, "%s option '%s' is not supported", request->name, names[i]);
-    return true;
-}
-
-bool check_collation(value options, struct error *error)
+bool check_collation(value options, struct failure *error)
 {
     value collation = document_get(options, "collation");
     const char *locale = value_text(document_get(collation, "locale"));
     return document_is_empty(collation) || (locale && strcmp(locale, "simple") == 0) ||
-           error_set(error, 115, "collation is not supported");
+           fail(error, 115, "collation is not supported");
 }
 
-bool check_document(value v, const char *field, struct error *error)
+bool check_document(value v, const char *field, struct failure *error)
 {
     return v.value_type == BSON_TYPE_EOD || v.value_type == BSON_TYPE_DOCUMENT ||
-           error_set(error, 14, "BSON field '%s' is the wrong type '%s', expected type 'object'", field,
-                     value_type_name(v));
+           fail(error, 14, "BSON field '%s' is the wrong type '%s', expected type 'object'", field, value_type_name(v));
 }
 
-bool argument_int64(value v, const char *field, int64_t *out, struct error *error)
+bool argument_int64(value v, const char *field, int64_t *out, struct failure *error)
 {
     if (v.value_type == BSON_TYPE_EOD || v.value_type == BSON_TYPE_NULL)
         return true;
     if (!is_number(v))
-        return error_set(error, 14,
-                         "BSON field '%s' is the wrong type '%s', expected types '[long, int, decimal, "
-                         "double]'",
-                         field, value_type_name(v));
-    return (value_to_integer(v, out) && *out >= 0) ||
-           error_set(error, 51024, "BSON field '%s' value must be >= 0", field);
+        return fail(error, 14,
+                    "BSON field '%s' is the wrong type '%s', expected types '[long, int, decimal, "
+                    "double]'",
+                    field, value_type_name(v));
+    return (value_to_integer(v, out) && *out >= 0) || fail(error, 51024, "BSON field '%s' value must be >= 0", field);
 }
 
 static bool in_words(const char *words, const char *word)
@@ -173,22 +128,30 @@ static bool in_words(const char *words, const char *word)
     return false;
 }
 
-bool check_known(value document, const char *where, const char *known, struct error *error)
+bool check_refused(value document, const char *words, struct failure *error)
 {
     for (bson_iter_t it = fields_of(document); bson_iter_next(&it);)
-        if (!in_words(known, bson_iter_key(&it)))
-            return error_set(error, 40415, "BSON field '%s.%s' is an unknown field.", where, bson_iter_key(&it));
+        if (in_words(words, bson_iter_key(&it)) && value_truth(*bson_iter_value(&it)))
+            return fail(error, 115, "option '%s' is not supported", bson_iter_key(&it));
     return true;
 }
 
-void append_error(bson_t *out, const struct error *error)
+bool check_known(value document, const char *where, const char *known, struct failure *error)
+{
+    for (bson_iter_t it = fields_of(document); bson_iter_next(&it);)
+        if (!in_words(known, bson_iter_key(&it)))
+            return fail(error, 40415, "BSON field '%s.%s' is an unknown field.", where, bson_iter_key(&it));
+    return true;
+}
+
+void append_error(bson_t *out, const struct failure *error)
 {
     BCON_APPEND(out, "code", BCON_INT32(error->code), "errmsg", BCON_UTF8(error->message));
     if (error->details)
         bson_concat(out, error->details);
 }
 
-static bool check_concerns(struct request *request, struct error *error)
+static bool check_concerns(struct request *request, struct failure *error)
 {
     value concern = argument(request, "writeConcern"), w = document_get(concern, "w");
     const char *level = value_text(document_get(argument(request, "readConcern"), "level"));
@@ -196,34 +159,31 @@ static bool check_concerns(struct request *request, struct error *error)
         !check_known(argument(request, "readConcern"), "readConcern", "level afterClusterTime provenance", error))
         return false;
     if (value_to_double(w) > 1)
-        return error_set(error, 2, "cannot use 'w' > 1 when a host is not replicated");
+        return fail(error, 2, "cannot use 'w' > 1 when a host is not replicated");
     if (value_text(w) && strcmp(value_text(w), "majority") != 0)
-        return error_set(error, 2, "cannot use non-majority 'w' mode %s when a host is not a member of a replica set",
-                         value_text(w));
+        return fail(error, 2, "cannot use non-majority 'w' mode %s when a host is not a member of a replica set",
+                    value_text(w));
     if (level && strcmp(level, "local") && strcmp(level, "available") && strcmp(level, "majority"))
-        return error_set(error, 123, "node needs to be a replica set member to use read concern %s", level);
+        return fail(error, 123, "node needs to be a replica set member to use read concern %s", level);
     return true;
 }
 
-static bool check_request(struct request *request, const struct command *command, struct error *error)
+static bool check_request(struct request *request, const struct command *command, struct failure *error)
 {
-    static const char *const options[] = {"let", "arrayFilters"};
     bson_iter_t it = fields_of(request->body);
     int64_t limit = 0;
     bson_iter_next(&it); /* the command's name */
     while (command->known && bson_iter_next(&it))
         if (!in_words(command->known, bson_iter_key(&it)) && !in_words(generic_fields, bson_iter_key(&it)))
-            return error_set(error, 40415, "BSON field '%s.%s' is an unknown field.", request->name,
-                             bson_iter_key(&it));
+            return fail(error, 40415, "BSON field '%s.%s' is an unknown field.", request->name, bson_iter_key(&it));
     if (argument(request, "txnNumber").value_type)
-        return error_set(error, 20, "Transaction numbers are only allowed on a replica set member or mongos");
+        return fail(error, 20, "Transaction numbers are only allowed on a replica set member or mongos");
     if (!value_text(argument(request, "$db")) && !request->legacy)
-        return error_set(error, 40414, "OP_MSG requests require a $db argument");
+        return fail(error, 40414, "OP_MSG requests require a $db argument");
     if (!*request->db || strpbrk(request->db, " ./\\\"$"))
-        return error_set(error, 73, "Invalid database name: '%s'", request->db);
-    for (size_t i = 0; i < sizeof options / sizeof *options; i++)
-        if (!document_is_empty(argument(request, options[i])))
-            return error_set(error, 115, "%s is not supported", options[i]);
+        return fail(error, 73, "Invalid database name: '%s'", request->db);
+    if (!document_is_empty(argument(request, "let")) || !document_is_empty(argument(request, "arrayFilters")))
+        return fail(error, 115, "let and arrayFilters are not supported");
     if (!argument_int64(argument(request, "maxTimeMS"), "maxTimeMS", &limit, error))
         return false;
     request->deadline = limit > 0 ? clock_ms() + limit : 0;
@@ -235,11 +195,11 @@ static bool find_collection(struct request *request)
     value target = argument(request, strcmp(request->name, "getMore") ? request->name : "collection");
     const char *name = value_text(target);
     if (is_number(target) && strcmp(request->name, "aggregate") == 0)
-        return error_set(&request->error, 115, "aggregate on a database is not supported");
+        return fail(&request->error, 115, "aggregate on a database is not supported");
     if (!name)
-        return error_set(&request->error, 73, "collection name has invalid type %s", value_type_name(target));
+        return fail(&request->error, 73, "collection name has invalid type %s", value_type_name(target));
     if (!*name || strlen(name) != target.value.v_utf8.len || strchr(name, '$') || *name == '.')
-        return error_set(&request->error, 73, "Invalid namespace specified '%s.%s'", request->db, name);
+        return fail(&request->error, 73, "Invalid namespace specified '%s.%s'", request->db, name);
     request->ns = bson_strdup_printf("%s.%s", request->db, name);
     request->collection = collection_find(request->server->store, request->ns);
     return true;
@@ -249,7 +209,7 @@ static bool find_collection(struct request *request)
 static bool run_with_handle(struct request *request, const struct command *command)
 {
     struct store *store = request->server->store;
-    struct error late = {0};
+    struct failure late = {0};
     if (command->needs & WRITES)
         request->handle = store_write_begin(store);
     else if (command->needs & READS)
@@ -270,12 +230,12 @@ static bool run(struct request *request)
     while (command < end && strcmp(command->name, request->name) != 0)
         command++;
     if (command == end)
-        return error_set(&request->error, 59, "no such command: '%s'", request->name);
+        return fail(&request->error, 59, "no such command: '%s'", request->name);
     if (request->legacy && command->run != command_hello)
-        return error_set(&request->error, 352,
-                         "Unsupported OP_QUERY command: %s. The client driver may require an "
-                         "upgrade.",
-                         request->name);
+        return fail(&request->error, 352,
+                    "Unsupported OP_QUERY command: %s. The client driver may require an "
+                    "upgrade.",
+                    request->name);
     return check_request(request, command, &request->error) && run_with_handle(request, command);
 }
 
@@ -290,17 +250,14 @@ bool command_run(struct request *request, bson_t *reply)
     enum failpoint_action action = failpoint_apply(request, &after);
     bool ok = action == FAILPOINT_NONE && run(request);
     if (!ok) {
-        char location[32];
-        const char *name = code_name(request->error.code);
-        snprintf(location, sizeof location, "Location%d", request->error.code);
         bson_reinit(reply);
         append_error(reply, &request->error);
-        bson_append_utf8(reply, "codeName", -1, name ? name : location, -1);
+        append_code_name(reply, request->error.code);
     }
     bson_append_double(reply, "ok", -1, ok);
     bson_concat(reply, &after);
     bson_destroy(&after);
-    error_clear(&request->error);
+    failure_clear(&request->error);
     bson_free(request->ns);
     return action != FAILPOINT_CLOSE;
 }

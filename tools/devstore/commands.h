@@ -1,5 +1,5 @@
 /*
- * commands.h - MongoDB's database commands: turns one request into one answer; knows nothing of sockets.
+ * commands.h - the server: MongoDB's database commands turn one request into one answer and know nothing of sockets.
  */
 #ifndef DEVSTORE_COMMANDS_H
 #define DEVSTORE_COMMANDS_H
@@ -48,10 +48,12 @@ struct request {
     bool legacy;                   /* came as OP_QUERY */
     int64_t deadline;
     bson_t *out; /* the answer; `ok` is added for the command */
-    struct error error;
+    struct failure error;
 };
 
 bool server_open(struct server *server, const char *file, char message[256]);
+/* wire.c: serves at a listening socket until stop_fd becomes readable, then until all connections have ended. */
+void server_run(struct server *server, int listener);
 void server_close(struct server *server);
 /* Appends the answer to reply; false: close the connection without one (a failpoint asked for it). */
 bool command_run(struct request *request, bson_t *reply);
@@ -66,12 +68,12 @@ command_function command_insert, command_update, command_delete, command_find_an
 /* What they share. */
 value argument(const struct request *request, const char *name);
 bool flag(const struct request *request, const char *name);
-bool refuse(struct request *request, const char *const names[], size_t count); /* options that are not supported */
-bool check_collation(value options, struct error *error);
-bool check_document(value v, const char *field, struct error *error); /* missing is fine */
-bool check_known(value document, const char *where, const char *known, struct error *error);
-bool argument_int64(value v, const char *field, int64_t *out, struct error *error); /* missing: as it was */
-void append_error(bson_t *out, const struct error *error);
+bool check_refused(value document, const char *words, struct failure *error); /* options that are not supported */
+bool check_collation(value options, struct failure *error);
+bool check_document(value v, const char *field, struct failure *error); /* missing is fine */
+bool check_known(value document, const char *where, const char *known, struct failure *error);
+bool argument_int64(value v, const char *field, int64_t *out, struct failure *error); /* missing: as it was */
+void append_error(bson_t *out, const struct failure *error);
 
 struct cursors *cursors_open(void);
 void cursors_close(struct cursors *cursors);

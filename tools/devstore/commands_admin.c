@@ -5,8 +5,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#define SIZE(array) (sizeof(array) / sizeof *(array))
-
 static int64_t wall_ms(void)
 {
     struct timeval now;
@@ -77,24 +75,18 @@ bool command_get_parameter(struct request *request)
         BCON_APPEND(request->out, "featureCompatibilityVersion", "{", "version", BCON_UTF8("6.0"), "}");
     if (commands)
         BCON_APPEND(request->out, "enableTestCommands", BCON_BOOL(true)); /* configureFailPoint is there */
-    return version || commands || error_set(&request->error, 72, "no option found to get");
+    return version || commands || fail(&request->error, 72, "no option found to get");
 }
 
 bool command_create(struct request *request)
 {
-    static const char *const refused[] = {"capped",
-                                          "timeseries",
-                                          "viewOn",
-                                          "pipeline",
-                                          "validator",
-                                          "clusteredIndex",
-                                          "expireAfterSeconds",
-                                          "changeStreamPreAndPostImages",
-                                          "encryptedFields"};
-    if (!refuse(request, refused, SIZE(refused)))
+    if (!check_refused(request->body,
+                       "capped timeseries viewOn pipeline validator clusteredIndex expireAfterSeconds "
+                       "changeStreamPreAndPostImages encryptedFields",
+                       &request->error))
         return false;
     if (request->collection)
-        return error_set(&request->error, 48, "Collection %s already exists.", request->ns);
+        return fail(&request->error, 48, "Collection %s already exists.", request->ns);
     return collection_create(request->handle, request->ns, &request->error) != NULL;
 }
 
@@ -109,7 +101,7 @@ static int32_t index_count(const struct collection *c)
 bool command_drop(struct request *request)
 {
     if (!request->collection)
-        return error_set(&request->error, 26, "ns not found");
+        return fail(&request->error, 26, "ns not found");
     BCON_APPEND(request->out, "nIndexesWas", BCON_INT32(index_count(request->collection)), "ns",
                 BCON_UTF8(request->ns));
     return collection_drop(request->handle, request->collection, &request->error);
@@ -136,37 +128,35 @@ bool command_drop_database(struct request *request)
     return true;
 }
 
-static bool check_index_key(value key, struct error *error)
+static bool check_index_key(value key, struct failure *error)
 {
     size_t count = 0;
     for (bson_iter_t it = fields_of(key); bson_iter_next(&it); count++) {
         const char *path = bson_iter_key(&it);
         if (!*path || *path == '$' || strstr(path, ".$"))
-            return error_set(error, 67, "Index key contains an illegal field name: '%s'", path);
+            return fail(error, 67, "Index key contains an illegal field name: '%s'", path);
         if (value_to_double(*bson_iter_value(&it)) == 0)
-            return error_set(error, 67,
-                             "Values in v:2 index key pattern must be numbers other than 0; special index "
-                             "types are not supported");
+            return fail(error, 67,
+                        "Values in v:2 index key pattern must be numbers other than 0; special index "
+                        "types are not supported");
     }
     if (count == 0 || count > MAX_INDEX_FIELDS)
-        return error_set(error, 67, "Index keys must have between 1 and %d fields", MAX_INDEX_FIELDS);
+        return fail(error, 67, "Index keys must have between 1 and %d fields", MAX_INDEX_FIELDS);
     return true;
 }
 
 /* Whether the specification can be built; same: it is there already. */
-static bool check_index(struct collection *c, value spec, bool *same, struct error *error)
+static bool check_index(struct collection *c, value spec, bool *same, struct failure *error)
 {
-    static const char *const refused[] = {
-        "sparse",  "partialFilterExpression", "expireAfterSeconds", "hidden", "storageEngine",
-        "weights", "wildcardProjection"};
     value key = document_get(spec, "key"), name = document_get(spec, "name");
     if (key.value_type != BSON_TYPE_DOCUMENT || !value_text(name) || !*value_text(name))
-        return error_set(error, 9, "The '%s' field is a required property of an index specification",
-                         key.value_type != BSON_TYPE_DOCUMENT ? "key" : "name");
-    for (size_t i = 0; i < SIZE(refused); i++)
-        if (value_truth(document_get(spec, refused[i])))
-            return error_set(error, 115, "index option '%s' is not supported", refused[i]);
-    if (!check_known(spec, "createIndexes.indexes", "key name unique background v sparse ns collation", error) ||
+        return fail(error, 9, "The '%s' field is a required property of an index specification",
+                    key.value_type != BSON_TYPE_DOCUMENT ? "key" : "name");
+    if (!check_refused(spec,
+                       "sparse partialFilterExpression expireAfterSeconds hidden storageEngine weights "
+                       "wildcardProjection",
+                       error) ||
+        !check_known(spec, "createIndexes.indexes", "key name unique background v sparse ns collation", error) ||
         !check_collation(spec, error) || !check_index_key(key, error))
         return false;
     struct index *named = c ? index_find(c, name) : NULL, *keyed = c ? index_find(c, key) : NULL;
@@ -175,9 +165,9 @@ static bool check_index(struct collection *c, value spec, bool *same, struct err
     if (*same || (!named && !keyed))
         return true;
     if (keyed && keyed != named)
-        return error_set(error, 85, "Index already exists with a different name: %s", keyed->name);
-    return error_set(error, 86, "An existing index has the same name as the requested index. Requested index: %s",
-                     value_text(name));
+        return fail(error, 85, "Index already exists with a different name: %s", keyed->name);
+    return fail(error, 86, "An existing index has the same name as the requested index. Requested index: %s",
+                value_text(name));
 }
 
 static bool add_index(struct request *request, value given)
@@ -206,7 +196,7 @@ bool command_create_indexes(struct request *request)
     bool created = !request->collection;
     int32_t before = created ? 1 : index_count(request->collection);
     if (list.value_type != BSON_TYPE_ARRAY || document_is_empty(list))
-        return error_set(&request->error, 2, "Must specify at least one index to create");
+        return fail(&request->error, 2, "Must specify at least one index to create");
     for (bson_iter_t it = fields_of(list); bson_iter_next(&it);)
         if (!add_index(request, *bson_iter_value(&it)))
             return false;
@@ -228,7 +218,7 @@ bool command_list_indexes(struct request *request)
     bson_t batch = BSON_INITIALIZER;
     size_t count = 0;
     if (!request->collection)
-        return error_set(&request->error, 26, "ns does not exist: %s", request->ns);
+        return fail(&request->error, 26, "ns does not exist: %s", request->ns);
     for (const struct index *index = request->collection->indexes; index; index = index->next)
         append_item(&batch, count++, index->spec);
     append_cursor(request->out, request->ns, &batch);
@@ -241,10 +231,10 @@ static bool drop_index(struct request *request, value which)
     struct collection *c = request->collection;
     struct index *index = index_find(c, which);
     if (!index)
-        return value_text(which) ? error_set(&request->error, 27, "index not found with name [%s]", value_text(which))
-                                 : error_set(&request->error, 27, "can't find index with key");
+        return value_text(which) ? fail(&request->error, 27, "index not found with name [%s]", value_text(which))
+                                 : fail(&request->error, 27, "can't find index with key");
     if (index == c->indexes)
-        return error_set(&request->error, 72, "cannot drop _id index");
+        return fail(&request->error, 72, "cannot drop _id index");
     return index_drop(request->handle, c, index, &request->error);
 }
 
@@ -254,7 +244,7 @@ bool command_drop_indexes(struct request *request)
     value which = argument(request, "index");
     bool all = value_text(which) && strcmp(value_text(which), "*") == 0;
     if (!c)
-        return error_set(&request->error, 26, "ns not found %s", request->ns);
+        return fail(&request->error, 26, "ns not found %s", request->ns);
     bson_append_int32(request->out, "nIndexesWas", -1, index_count(c));
     for (struct index *index = c->indexes->next; all && index; index = index->next)
         if (!index_drop(request->handle, c, index, &request->error))

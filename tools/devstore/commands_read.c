@@ -6,16 +6,10 @@
 
 enum { FIRST_BATCH = 101, BATCH_BYTES = 4 * 1024 * 1024, CURSOR_IDLE_MS = 10 * 60 * 1000 };
 
-/* A find or an aggregate with more to give. Between two commands it holds no snapshot, only a place. */
+/* What a find or an aggregate has still to give: its results are complete before the first batch goes out. */
 struct cursor {
     int64_t id, used_ms;
     char *ns;
-    struct buffer body; /* the command: what was compiled points into it */
-    struct match *query;
-    struct projection projection;
-    struct scan scan;
-    int64_t skip, limit; /* left; limit 0: none */
-    bool stored;         /* the documents are in results, not in the scan */
     struct buffer results;
     size_t at;
     struct cursor *next;
@@ -29,10 +23,7 @@ struct cursors {
 
 static void cursor_free(struct cursor *c)
 {
-    scan_close(&c->scan);
-    query_free(c->query);
     buffer_free(&c->results);
-    buffer_free(&c->body);
     bson_free(c->ns);
     bson_free(c);
 }
@@ -53,15 +44,6 @@ void cursors_close(struct cursors *cursors)
         cursors->list = next;
     }
     bson_free(cursors);
-}
-
-static struct cursor *cursor_new(struct request *request)
-{
-    struct cursor *c = bson_malloc0(sizeof *c);
-    c->ns = bson_strdup(request->ns);
-    c->scan.deadline = request->deadline;
-    buffer_append(&c->body, request->body.value.v_doc.data, request->body.value.v_doc.data_len);
-    return c;
 }
 
 /* Puts a cursor back for the next getMore, and frees those that nobody has asked for in a long time. */
@@ -100,92 +82,30 @@ static struct cursor *cursor_take(struct cursors *cursors, int64_t id, const cha
     return c;
 }
 
-/* 1 a document, 0 the end, -1 an error. */
-static int cursor_next(struct cursor *c, value *document, struct error *error)
-{
-    int found;
-    int64_t row;
-    do
-        found = c->stored ? documents_next(&c->results, &c->at, document) : scan_next(&c->scan, &row, document, error);
-    while (found == 1 && c->skip-- > 0);
-    return found;
-}
-
-/* Appends one batch; gives 1 if there may be another. A document over the limit of bytes is still in. */
-static int append_batch(struct cursor *c, int64_t size, bson_t *batch, struct error *error)
-{
-    value document;
-    int found = 1;
-    for (int64_t count = 0; count < size && batch->len < BATCH_BYTES; count++) {
-        if ((found = cursor_next(c, &document, error)) != 1)
-            return found;
-        bson_t shown = BSON_INITIALIZER;
-        projection_apply(&c->projection, document, &shown);
-        append_item(batch, (size_t)count, document_of(&shown));
-        bson_destroy(&shown);
-        if (c->limit > 0 && --c->limit == 0)
-            return 0;
-    }
-    return !c->stored || c->at < c->results.size;
-}
-
-/* Writes the cursor's part of the answer, and keeps the cursor or frees it. */
+/* Writes the next batch, and keeps the cursor or frees it. A document over the limit of bytes is still in. */
 static bool answer(struct request *request, struct cursor *c, const char *batch_name, int64_t size, bool single)
 {
     bson_t batch = BSON_INITIALIZER;
-    int more = append_batch(c, size, &batch, &request->error);
+    value document;
+    for (int64_t n = 0; n < size && batch.len < BATCH_BYTES && documents_next(&c->results, &c->at, &document); n++)
+        append_item(&batch, (size_t)n, document);
     int64_t id = 0;
-    if (more == 1 && !single)
+    if (c->at < c->results.size && !single)
         id = cursor_keep(request->server->cursors, c);
     else
         cursor_free(c);
     BCON_APPEND(request->out, "cursor", "{", "id", BCON_INT64(id), "ns", BCON_UTF8(request->ns), batch_name,
                 BCON_ARRAY(&batch), "}");
     bson_destroy(&batch);
-    return more >= 0;
+    return true;
 }
 
-static bool sort_results(struct cursor *c, value sort, struct error *error)
+static bool answer_first(struct request *request, struct buffer results, int64_t size, bool single)
 {
-    value document;
-    int64_t row;
-    int found;
-    while ((found = scan_next(&c->scan, &row, &document, error)) == 1)
-        buffer_append(&c->results, document.value.v_doc.data, document.value.v_doc.data_len);
-    c->stored = true;
-    return found == 0 && sort_documents(&c->results, sort, error);
-}
-
-static bool open_find(struct request *request, struct cursor *c)
-{
-    struct error *error = &request->error;
-    value body = document_view(c->body.data), sort = document_get(body, "sort");
-    return argument_int64(document_get(body, "skip"), "skip", &c->skip, error) &&
-           argument_int64(document_get(body, "limit"), "limit", &c->limit, error) &&
-           (c->query = query_compile(document_get(body, "filter"), error)) &&
-           projection_check(&c->projection, document_get(body, "projection"), error) &&
-           scan_open(&c->scan, request->handle, request->collection, c->query, sort, document_get(body, "hint"),
-                     error) &&
-           (document_is_empty(sort) || c->scan.ordered || sort_results(c, sort, error));
-}
-
-bool command_find(struct request *request)
-{
-    static const char *const refused[] = {"tailable", "awaitData", "max", "min", "returnKey", "showRecordId"};
-    struct error *error = &request->error;
-    int64_t size = FIRST_BATCH;
-    if (!refuse(request, refused, sizeof refused / sizeof *refused) ||
-        !check_document(argument(request, "filter"), "find.filter", error) ||
-        !check_document(argument(request, "sort"), "find.sort", error) ||
-        !check_document(argument(request, "projection"), "find.projection", error) ||
-        !sort_check(argument(request, "sort"), error) ||
-        !argument_int64(argument(request, "batchSize"), "batchSize", &size, error))
-        return false;
-    struct cursor *c = cursor_new(request);
-    if (open_find(request, c))
-        return answer(request, c, "firstBatch", size, flag(request, "singleBatch"));
-    cursor_free(c);
-    return false;
+    struct cursor *c = bson_malloc0(sizeof *c);
+    c->ns = bson_strdup(request->ns);
+    c->results = results;
+    return answer(request, c, "firstBatch", size, single);
 }
 
 bool command_get_more(struct request *request)
@@ -196,9 +116,7 @@ bool command_get_more(struct request *request)
     value_to_int64(argument(request, "getMore"), &id);
     struct cursor *c = cursor_take(request->server->cursors, id, request->ns);
     if (!c)
-        return error_set(&request->error, 43, "cursor id %lld not found", (long long)id);
-    c->scan.deadline = request->deadline;
-    c->scan.handle = request->handle;
+        return fail(&request->error, 43, "cursor id %lld not found", (long long)id);
     return answer(request, c, "nextBatch", size ? size : INT64_MAX, false);
 }
 
@@ -222,37 +140,103 @@ bool command_kill_cursors(struct request *request)
     return true;
 }
 
-/* A cursor over the matches of a filter, in no particular order. */
-static struct cursor *search(struct request *request, value filter)
+/* The matches of a filter. */
+struct search {
+    struct match *query;
+    struct scan scan;
+};
+
+static bool search_open(struct request *request, struct search *s, value filter, value sort)
 {
-    struct cursor *c = cursor_new(request);
-    c->query = query_compile(filter, &request->error);
-    if (c->query && scan_open(&c->scan, request->handle, request->collection, c->query, (value){0},
-                              argument(request, "hint"), &request->error))
-        return c;
-    cursor_free(c);
-    return NULL;
+    *s = (struct search){.query = query_compile(filter, &request->error), .scan.deadline = request->deadline};
+    return s->query && scan_open(&s->scan, request->handle, request->collection, s->query, sort,
+                                 argument(request, "hint"), &request->error);
+}
+
+static void search_close(struct search *s)
+{
+    scan_close(&s->scan);
+    query_free(s->query);
+}
+
+/* Appends documents to results until there are enough of them (0: all). */
+static bool search_collect(struct request *request, struct search *s, int64_t enough, struct buffer *results)
+{
+    value document;
+    int64_t row;
+    int found;
+    while ((found = scan_next(&s->scan, &row, &document, &request->error)) == 1) {
+        buffer_append(results, document.value.v_doc.data, document.value.v_doc.data_len);
+        if (enough && --enough == 0)
+            return true;
+    }
+    return found == 0;
+}
+
+/* Leaves what is shown of the documents from skip on, of at most limit (0: all). */
+static void show(struct buffer *documents, int64_t skip, int64_t limit, const struct projection *projection)
+{
+    struct buffer shown = {0};
+    value document;
+    int64_t n = 0;
+    for (size_t at = 0; (!limit || n < skip + limit) && documents_next(documents, &at, &document); n++) {
+        bson_t made = BSON_INITIALIZER;
+        projection_apply(projection, document, &made);
+        if (n >= skip)
+            buffer_append(&shown, bson_get_data(&made), made.len);
+        bson_destroy(&made);
+    }
+    buffer_free(documents);
+    *documents = shown;
+}
+
+bool command_find(struct request *request)
+{
+    struct failure *error = &request->error;
+    value filter = argument(request, "filter"), sort = argument(request, "sort");
+    value fields = argument(request, "projection");
+    int64_t size = FIRST_BATCH, skip = 0, limit = 0;
+    struct projection projection;
+    struct search s = {0};
+    struct buffer results = {0};
+    if (!check_refused(request->body, "tailable awaitData max min returnKey showRecordId", error) ||
+        !check_document(filter, "find.filter", error) || !check_document(sort, "find.sort", error) ||
+        !check_document(fields, "find.projection", error) || !sort_check(sort, error) ||
+        !projection_check(&projection, fields, error) ||
+        !argument_int64(argument(request, "batchSize"), "batchSize", &size, error) ||
+        !argument_int64(argument(request, "skip"), "skip", &skip, error) ||
+        !argument_int64(argument(request, "limit"), "limit", &limit, error))
+        return false;
+    bool ok = search_open(request, &s, filter, sort), sorted = document_is_empty(sort) || s.scan.ordered;
+    ok = ok && search_collect(request, &s, sorted && limit ? skip + limit : 0, &results) &&
+         (sorted || sort_documents(&results, sort, error));
+    search_close(&s);
+    if (ok) {
+        show(&results, skip, limit, &projection);
+        return answer_first(request, results, size, flag(request, "singleBatch"));
+    }
+    buffer_free(&results);
+    return false;
 }
 
 bool command_count(struct request *request)
 {
-    value filter = argument(request, "query"), limited = argument(request, "limit"), document;
-    int64_t skip = 0, limit = 0, n = 0;
+    value filter = argument(request, "query"), document;
+    int64_t skip = 0, limit = 0, n = 0, row;
     int found = 0;
+    struct search s = {0};
     if (!check_document(filter, "count.query", &request->error) ||
         !argument_int64(argument(request, "skip"), "skip", &skip, &request->error))
         return false;
-    if (value_to_integer(limited, &limit) && limit < 0)
+    if (value_to_integer(argument(request, "limit"), &limit) && limit < 0)
         limit = -limit; /* counts the same, as for find */
     if (document_is_empty(filter) && !argument(request, "hint").value_type) {
         n = request->collection ? collection_count(request->handle, request->collection) : 0;
     } else {
-        struct cursor *c = search(request, filter);
-        if (!c)
-            return false;
-        while ((found = cursor_next(c, &document, &request->error)) == 1)
+        found = search_open(request, &s, filter, (value){0}) ? 1 : -1;
+        while (found == 1 && (found = scan_next(&s.scan, &row, &document, &request->error)) == 1)
             n++;
-        cursor_free(c);
+        search_close(&s);
     }
     n = n > skip ? n - skip : 0;
     append_number(request->out, "n", limit > 0 && n > limit ? limit : n);
@@ -262,60 +246,44 @@ bool command_count(struct request *request)
 bool command_distinct(struct request *request)
 {
     value key = argument(request, "key"), filter = argument(request, "query"), document;
-    const char *path = value_text(key);
-    bson_t copies = BSON_INITIALIZER;
-    struct buffer values = {0};
-    int found;
+    struct buffer documents = {0}, values = {0};
+    struct search s;
     if (!check_document(filter, "distinct.query", &request->error))
         return false;
-    if (!path)
-        return error_set(&request->error, 14,
-                         "BSON field 'distinct.key' is the wrong type '%s', expected type 'string'",
-                         value_type_name(key));
-    struct cursor *c = search(request, filter);
-    if (!c)
-        return false;
-    while ((found = cursor_next(c, &document, &request->error)) == 1) {
-        values.size = 0;
-        path_elements(document, path, &values);
-        const value *list = (const void *)values.data;
-        for (size_t i = 0; i < values.size / sizeof *list; i++)
-            append_value(&copies, "", list[i]);
-    }
-    values.size = 0;
-    for (bson_iter_t it = fields_of(document_of(&copies)); bson_iter_next(&it);)
-        if (bson_iter_type(&it) != BSON_TYPE_UNDEFINED) /* of an empty array */
-            buffer_append(&values, bson_iter_value(&it), sizeof(value));
+    if (!value_text(key))
+        return fail(&request->error, 14, "BSON field 'distinct.key' is the wrong type '%s', expected type 'string'",
+                    value_type_name(key));
+    bool ok = search_open(request, &s, filter, (value){0}) && search_collect(request, &s, 0, &documents);
+    for (size_t at = 0; documents_next(&documents, &at, &document);)
+        path_elements(document, value_text(key), &values);
     keep_distinct(&values);
     append_list(request->out, "values", &values);
+    search_close(&s);
+    buffer_free(&documents);
     buffer_free(&values);
-    bson_destroy(&copies);
-    cursor_free(c);
-    return found == 0;
+    return ok;
 }
 
 bool command_aggregate(struct request *request)
 {
-    value options = argument(request, "cursor"), stages = argument(request, "pipeline"), document;
+    value options = argument(request, "cursor"), stages = argument(request, "pipeline");
     int64_t size = FIRST_BATCH;
-    int found;
+    struct buffer results = {0};
+    struct search s;
     if (flag(request, "explain"))
-        return error_set(&request->error, 115, "explain is not supported");
+        return fail(&request->error, 115, "explain is not supported");
     if (options.value_type != BSON_TYPE_DOCUMENT)
-        return error_set(&request->error, 9,
-                         "The 'cursor' option is required, except for aggregate with the explain "
-                         "argument");
+        return fail(&request->error, 9,
+                    "The 'cursor' option is required, except for aggregate with the explain "
+                    "argument");
     if (!argument_int64(document_get(options, "batchSize"), "batchSize", &size, &request->error))
         return false;
     /* a leading $match is the scan's first, which may find an index for it */
-    struct cursor *c = search(request, document_path(stages, "0.$match"));
-    if (!c)
-        return false;
-    while ((found = scan_next(&c->scan, &(int64_t){0}, &document, &request->error)) == 1)
-        buffer_append(&c->results, document.value.v_doc.data, document.value.v_doc.data_len);
-    c->stored = true;
-    if (found == 0 && pipeline_run(stages, &c->results, &request->error))
-        return answer(request, c, "firstBatch", size, false);
-    cursor_free(c);
+    bool ok = search_open(request, &s, document_path(stages, "0.$match"), (value){0}) &&
+              search_collect(request, &s, 0, &results) && pipeline_run(stages, &results, &request->error);
+    search_close(&s);
+    if (ok)
+        return answer_first(request, results, size, false);
+    buffer_free(&results);
     return false;
 }

@@ -8,7 +8,7 @@
 /* One write command. */
 struct batch {
     struct request *request;
-    struct error *error; /* of the statement that runs */
+    struct failure *error; /* of the statement that runs */
     int64_t matched, modified;
     struct buffer found;              /* the document as it was */
     bson_t changed, upserted, errors; /* the document as it is; two arrays of the answer */
@@ -40,15 +40,14 @@ static bool statements(struct request *request, const char *name, struct buffer 
     for (bson_iter_t it = fields_of(array); bson_iter_next(&it);) {
         document = *bson_iter_value(&it);
         if (document.value_type != BSON_TYPE_DOCUMENT)
-            return error_set(&request->error, 14,
-                             "BSON field '%s.%s.%s' is the wrong type '%s', expected type 'object'", request->name,
-                             name, bson_iter_key(&it), value_type_name(document));
+            return fail(&request->error, 14, "BSON field '%s.%s.%s' is the wrong type '%s', expected type 'object'",
+                        request->name, name, bson_iter_key(&it), value_type_name(document));
         buffer_append(list, &document, sizeof document);
     }
     size_t count = list->size / sizeof document;
     return (count >= 1 && count <= MAX_WRITE_BATCH) ||
-           error_set(&request->error, 21, "Write batch sizes must be between 1 and %d. Got %zu operations.",
-                     MAX_WRITE_BATCH, count);
+           fail(&request->error, 21, "Write batch sizes must be between 1 and %d. Got %zu operations.", MAX_WRITE_BATCH,
+                count);
 }
 
 static void add_write_error(struct batch *b, size_t index)
@@ -57,13 +56,13 @@ static void add_write_error(struct batch *b, size_t index)
     append_error(entry, b->error);
     append_item(&b->errors, b->error_count++, document_of(entry));
     bson_destroy(entry);
-    error_clear(b->error);
+    failure_clear(b->error);
 }
 
 /* Runs the statements of a bulk in order; an error of one is an entry of writeErrors, but a malformed one fails the
  * command before anything is written. */
 static bool run_batch(struct request *request, const char *list_name,
-                      bool (*check)(value statement, struct error *error),
+                      bool (*check)(value statement, struct failure *error),
                       bool (*run)(struct batch *b, value statement, size_t index))
 {
     struct batch b = BATCH(request);
@@ -200,7 +199,7 @@ static bool run_update(struct batch *b, value statement, size_t index, const str
     int64_t before = b->matched;
     bool multi = value_truth(document_get(statement, "multi"));
     if (multi && u->replacement.value_type)
-        return error_set(b->error, 9, "multi update is not supported for replacement-style update");
+        return fail(b->error, 9, "multi update is not supported for replacement-style update");
     if (!(multi ? change_all : change_first)(b, query, document_get(statement, "hint"), u, update_row))
         return false;
     if (b->matched > before || !value_truth(document_get(statement, "upsert")))
@@ -226,13 +225,13 @@ static bool update_one(struct batch *b, value statement, size_t index)
     return ok;
 }
 
-static bool is_required(value statement, const char *where, const char *field, struct error *error)
+static bool is_required(value statement, const char *where, const char *field, struct failure *error)
 {
     return document_get(statement, field).value_type ||
-           error_set(error, 40414, "BSON field '%s.%s' is missing but a required field", where, field);
+           fail(error, 40414, "BSON field '%s.%s' is missing but a required field", where, field);
 }
 
-static bool check_update(value statement, struct error *error)
+static bool check_update(value statement, struct failure *error)
 {
     if (!check_known(statement, "update.updates", "q u multi upsert collation arrayFilters hint", error) ||
         !is_required(statement, "update.updates", "q", error) ||
@@ -240,7 +239,7 @@ static bool check_update(value statement, struct error *error)
         !check_document(document_get(statement, "q"), "update.updates.q", error) || !check_collation(statement, error))
         return false;
     return document_is_empty(document_get(statement, "arrayFilters")) ||
-           error_set(error, 115, "arrayFilters is not supported");
+           fail(error, 115, "arrayFilters is not supported");
 }
 
 bool command_update(struct request *request)
@@ -248,7 +247,7 @@ bool command_update(struct request *request)
     return run_batch(request, "updates", check_update, update_one);
 }
 
-static bool check_delete(value statement, struct error *error)
+static bool check_delete(value statement, struct failure *error)
 {
     int64_t limit = -1;
     if (!check_known(statement, "delete.deletes", "q limit collation hint", error) ||
@@ -257,7 +256,7 @@ static bool check_delete(value statement, struct error *error)
         !check_document(document_get(statement, "q"), "delete.deletes.q", error) || !check_collation(statement, error))
         return false;
     return (value_to_int64(document_get(statement, "limit"), &limit) && (limit == 0 || limit == 1)) ||
-           error_set(error, 9, "The limit field in delete objects must be 0 or 1. Got %lld", (long long)limit);
+           fail(error, 9, "The limit field in delete objects must be 0 or 1. Got %lld", (long long)limit);
 }
 
 static bool delete_one(struct batch *b, value statement, size_t index)
@@ -275,18 +274,18 @@ bool command_delete(struct request *request)
     return run_batch(request, "deletes", check_delete, delete_one);
 }
 
-static bool check_find_and_modify(const struct request *request, struct error *error)
+static bool check_find_and_modify(const struct request *request, struct failure *error)
 {
     bool remove = flag(request, "remove"), update = argument(request, "update").value_type;
     if (remove && update)
-        return error_set(error, 9, "Cannot specify both an 'update' and 'remove'=true");
+        return fail(error, 9, "Cannot specify both an 'update' and 'remove'=true");
     if (!remove && !update)
-        return error_set(error, 9, "Either an update or remove=true must be specified");
+        return fail(error, 9, "Either an update or remove=true must be specified");
     if (remove && (flag(request, "new") || flag(request, "upsert")))
-        return error_set(error, 9,
-                         "Cannot specify both '%s'=true and 'remove'=true; 'remove' always returns the deleted "
-                         "document",
-                         flag(request, "new") ? "new" : "upsert");
+        return fail(error, 9,
+                    "Cannot specify both '%s'=true and 'remove'=true; 'remove' always returns the deleted "
+                    "document",
+                    flag(request, "new") ? "new" : "upsert");
     return check_document(argument(request, "query"), "findAndModify.query", error) &&
            check_document(argument(request, "sort"), "findAndModify.sort", error) &&
            check_document(argument(request, "fields"), "findAndModify.fields", error) &&
@@ -323,7 +322,7 @@ static bool find_and_modify(struct batch *b, const struct match *query, const st
 
 bool command_find_and_modify(struct request *request)
 {
-    struct error *error = &request->error;
+    struct failure *error = &request->error;
     struct batch b = BATCH(request);
     struct update u = {0};
     struct match *query = NULL;

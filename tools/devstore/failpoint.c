@@ -26,23 +26,23 @@ void failpoint_close(struct failpoint *f)
 bool command_configure_failpoint(struct request *request)
 {
     struct failpoint *f = request->server->failpoint;
-    struct error *error = &request->error;
+    struct failure *error = &request->error;
     const char *name = value_text(argument(request, "configureFailPoint"));
     value data = argument(request, "data"), mode = argument(request, "mode");
     const char *text = value_text(mode) ? value_text(mode) : "";
     int64_t skip = 0, times = strcmp(text, "off") == 0 ? 0 : -1;
     if (!name || strcmp(name, "failCommand") != 0)
-        return error_set(error, 191, "failpoint '%s' not found", name ? name : "");
+        return fail(error, 191, "failpoint '%s' not found", name ? name : "");
     if (times && strcmp(text, "alwaysOn") != 0 && !value_to_int64(document_get(mode, "times"), &times) &&
         !value_to_int64(document_get(mode, "skip"), &skip))
-        return error_set(error, 2, "unknown fail point mode: use 'off', 'alwaysOn', {times: n} or {skip: n}");
+        return fail(error, 2, "unknown fail point mode: use 'off', 'alwaysOn', {times: n} or {skip: n}");
     if (!check_known(data, "data",
                      "failCommands errorCode closeConnection blockConnection blockTimeMS "
                      "writeConcernError errorLabels appName namespace",
                      error))
         return false;
     if (times != 0 && document_get(data, "failCommands").value_type != BSON_TYPE_ARRAY)
-        return error_set(error, 2, "failCommand needs data.failCommands");
+        return fail(error, 2, "failCommand needs data.failCommands");
     pthread_mutex_lock(&f->lock);
     f->content.size = 0;
     buffer_append(&f->content, data.value.v_doc.data, data.value.v_doc.data_len);
@@ -94,6 +94,6 @@ enum failpoint_action failpoint_apply(struct request *request, bson_t *after)
     if (closes)
         return FAILPOINT_CLOSE;
     if (code)
-        error_set(&request->error, (int)code, "Failing command via 'failCommand' failpoint");
+        fail(&request->error, (int)code, "Failing command via 'failCommand' failpoint");
     return code ? FAILPOINT_ERROR : FAILPOINT_NONE;
 }

@@ -1,5 +1,6 @@
 /* waybill-devstore: settings, signals, start and stop. */
-#include "wire.h"
+#include "base/address.h"
+#include "commands.h"
 
 #include <getopt.h>
 #include <signal.h>
@@ -16,7 +17,7 @@ static const char help[] =
     "                      :memory: keeps nothing\n"
     "  --help              this text\n";
 
-static int fail(const char *message)
+static int complain(const char *message)
 {
     fprintf(stderr, "waybill-devstore: %s\n", message);
     return 1;
@@ -33,21 +34,24 @@ static int stop_signals(void)
     return signalfd(-1, &signals, SFD_CLOEXEC);
 }
 
-static int serve(const char *address, const char *file)
+static int serve(const char *listen, const char *file)
 {
-    char message[256] = "", name[64];
+    char message[256] = "";
+    struct error error = {.text = ""};
+    struct address address;
+    uint16_t port;
     struct server server = {
         .stop_fd = stop_signals(), .lock = PTHREAD_MUTEX_INITIALIZER, .left = PTHREAD_COND_INITIALIZER};
-    int listener = listener_open(address, message);
+    int listener = address_parse(listen, &address, &error) ? address_listen(&address, 256, &port, &error) : -1;
+    if (listener < 0)
+        error_prefix(&error, "cannot listen on %.100s", listen);
     if (listener < 0 || !server_open(&server, file, message))
-        return fail(message);
-    listener_name(listener, name);
-    printf("waybill-devstore is for development and tests only, not for production\nlistening on %s\n", name);
+        return complain(listener < 0 ? error.text : message);
+    printf("waybill-devstore is for development and tests only, not for production\nlistening on %s:%u\n", address.host,
+           port);
     fflush(stdout);
-    listener_serve(listener, &server);
-    close(listener);
+    server_run(&server, listener);
     server_close(&server);
-    close(server.stop_fd);
     puts("stopped");
     return 0;
 }
@@ -70,7 +74,7 @@ int main(int argc, char **argv)
         else if (option == 'f')
             file = optarg;
         else
-            return fail("see --help");
+            return complain("see --help");
     }
-    return optind < argc ? fail("takes no arguments but options; see --help") : serve(address, file);
+    return optind < argc ? complain("takes no arguments but options; see --help") : serve(address, file);
 }

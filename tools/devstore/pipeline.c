@@ -12,19 +12,19 @@ static bool is_flag(value v)
 }
 
 /* Expressions: a constant, "$field.path", {$literal: ...}, or a document or an array of them. */
-static bool expression_check(value expression, struct error *error)
+static bool expression_check(value expression, struct failure *error)
 {
     const char *text = value_text(expression);
     if (text && text[0] == '$' && text[1] == '$')
-        return error_set(error, 17276, "Use of undefined variable: %s", text + 2);
+        return fail(error, 17276, "Use of undefined variable: %s", text + 2);
     if (text && strcmp(text, "$") == 0)
-        return error_set(error, 16872, "'$' by itself is not a valid FieldPath");
+        return fail(error, 16872, "'$' by itself is not a valid FieldPath");
     for (bson_iter_t it = fields_of(expression); bson_iter_next(&it);) {
         const char *key = bson_iter_key(&it);
         if (strcmp(key, "$literal") == 0)
             return true;
         if (*key == '$')
-            return error_set(error, 168, "Unrecognized expression '%s'", key);
+            return fail(error, 168, "Unrecognized expression '%s'", key);
         if (!expression_check(*bson_iter_value(&it), error))
             return false;
     }
@@ -72,7 +72,7 @@ static void evaluate(bson_t *out, const char *key, value expression, value docum
     }
 }
 
-bool projection_check(struct projection *p, value spec, struct error *error)
+bool projection_check(struct projection *p, value spec, struct failure *error)
 {
     bool include = false, exclude = false;
     *p = (struct projection){.spec = spec};
@@ -80,7 +80,7 @@ bool projection_check(struct projection *p, value spec, struct error *error)
         const char *key = bson_iter_key(&it);
         value v = *bson_iter_value(&it);
         if (!*key || strstr(key, ".$") || *key == '$')
-            return error_set(error, 2, "positional projection and field '%.100s' are not supported", key);
+            return fail(error, 2, "positional projection and field '%.100s' are not supported", key);
         if (!is_flag(v) && !expression_check(v, error))
             return false;
         bool shown = !is_flag(v) || value_truth(v);
@@ -91,8 +91,8 @@ bool projection_check(struct projection *p, value spec, struct error *error)
         else
             exclude = true;
         if (include && exclude)
-            return error_set(error, shown ? 31253 : 31254, "Cannot do %s on field %s in %s projection",
-                             shown ? "inclusion" : "exclusion", key, shown ? "exclusion" : "inclusion");
+            return fail(error, shown ? 31253 : 31254, "Cannot do %s on field %s in %s projection",
+                        shown ? "inclusion" : "exclusion", key, shown ? "exclusion" : "inclusion");
     }
     p->inclusive = include || (!exclude && document_get(spec, "_id").value_type && !p->hide_id);
     return true;
@@ -164,17 +164,17 @@ void projection_apply(const struct projection *p, value document, bson_t *out)
             evaluate(out, bson_iter_key(&it), *bson_iter_value(&it), document);
 }
 
-bool sort_check(value sort, struct error *error)
+bool sort_check(value sort, struct failure *error)
 {
     int64_t direction;
     for (bson_iter_t it = fields_of(sort); bson_iter_next(&it);) {
         const char *key = bson_iter_key(&it);
         value v = *bson_iter_value(&it);
         if (!*key || (*key == '$' && strcmp(key, "$natural") != 0))
-            return error_set(error, 56, "FieldPath field names may not %s.", *key ? "start with '$'" : "be empty");
+            return fail(error, 56, "FieldPath field names may not %s.", *key ? "start with '$'" : "be empty");
         if (!value_to_int64(v, &direction) || (direction != 1 && direction != -1))
-            return error_set(error, v.value_type == BSON_TYPE_DOCUMENT ? 115 : 15975,
-                             "$sort key ordering must be 1 (for ascending) or -1 (for descending)");
+            return fail(error, v.value_type == BSON_TYPE_DOCUMENT ? 115 : 15975,
+                        "$sort key ordering must be 1 (for ascending) or -1 (for descending)");
     }
     return true;
 }
@@ -236,11 +236,11 @@ static void free_entries(struct buffer *entries)
     buffer_free(entries);
 }
 
-bool sort_documents(struct buffer *documents, value sort, struct error *error)
+bool sort_documents(struct buffer *documents, value sort, struct failure *error)
 {
     if (documents->size > MAX_SORT_BYTES)
-        return error_set(error, 292, "Sort exceeded memory limit of %d bytes, but did not opt in to external sorting.",
-                         MAX_SORT_BYTES);
+        return fail(error, 292, "Sort exceeded memory limit of %d bytes, but did not opt in to external sorting.",
+                    MAX_SORT_BYTES);
     struct buffer entries = sort_entries(documents, sort, sort_key), sorted = {0};
     const struct entry *list = (void *)entries.data;
     for (size_t i = 0; i < entries.size / sizeof *list; i++)
@@ -299,7 +299,7 @@ void keep_distinct(struct buffer *values)
     if (count)
         qsort(list, count, sizeof *list, by_value);
     for (size_t i = 0; i < count; i++)
-        if (kept == 0 || value_compare(list[kept - 1], list[i]) != 0)
+        if (key_rank(list[i]) != key_rank((value){0}) && (kept == 0 || value_compare(list[kept - 1], list[i]) != 0))
             list[kept++] = list[i];
     values->size = kept * sizeof *list;
 }
@@ -342,18 +342,18 @@ static void accumulate(bson_t *out, const char *key, bson_iter_t *call, const st
     bson_destroy(&made);
 }
 
-static bool check_group(value spec, struct error *error)
+static bool check_group(value spec, struct failure *error)
 {
     if (!document_get(spec, "_id").value_type)
-        return error_set(error, 15955, "a group specification must include an _id");
+        return fail(error, 15955, "a group specification must include an _id");
     for (bson_iter_t it = fields_of(spec); bson_iter_next(&it);) {
         value v = *bson_iter_value(&it);
         bson_iter_t call = fields_of(v);
         bool id = strcmp(bson_iter_key(&it), "_id") == 0;
         if (!id && (v.value_type != BSON_TYPE_DOCUMENT || !bson_iter_next(&call)))
-            return error_set(error, 40234, "The field '%s' must be an accumulator object", bson_iter_key(&it));
+            return fail(error, 40234, "The field '%s' must be an accumulator object", bson_iter_key(&it));
         if (!id && accumulator_named(bson_iter_key(&call)) == ACCUMULATORS)
-            return error_set(error, 15952, "unknown group operator '%s'", bson_iter_key(&call));
+            return fail(error, 15952, "unknown group operator '%s'", bson_iter_key(&call));
         if (!expression_check(id ? v : *bson_iter_value(&call), error))
             return false;
     }
@@ -381,9 +381,9 @@ static void add_document(struct buffer *documents, const bson_t *made)
 }
 
 /* A stage reads documents and appends to out. */
-typedef bool stage_function(value spec, const struct buffer *documents, struct buffer *out, struct error *error);
+typedef bool stage_function(value spec, const struct buffer *documents, struct buffer *out, struct failure *error);
 
-static bool stage_group(value spec, const struct buffer *documents, struct buffer *out, struct error *error)
+static bool stage_group(value spec, const struct buffer *documents, struct buffer *out, struct failure *error)
 {
     value id = document_get(spec, "_id");
     if (!check_group(spec, error))
@@ -408,11 +408,11 @@ static bool stage_group(value spec, const struct buffer *documents, struct buffe
     return true;
 }
 
-static bool stage_match(value spec, const struct buffer *documents, struct buffer *out, struct error *error)
+static bool stage_match(value spec, const struct buffer *documents, struct buffer *out, struct failure *error)
 {
     value document;
     if (spec.value_type != BSON_TYPE_DOCUMENT)
-        return error_set(error, 15959, "the match filter must be an expression in an object");
+        return fail(error, 15959, "the match filter must be an expression in an object");
     struct match *query = query_compile(spec, error);
     for (size_t at = 0; query && documents_next(documents, &at, &document);)
         if (query_matches(query, document))
@@ -421,20 +421,20 @@ static bool stage_match(value spec, const struct buffer *documents, struct buffe
     return query != NULL;
 }
 
-static bool stage_sort(value spec, const struct buffer *documents, struct buffer *out, struct error *error)
+static bool stage_sort(value spec, const struct buffer *documents, struct buffer *out, struct failure *error)
 {
     if (spec.value_type != BSON_TYPE_DOCUMENT || document_is_empty(spec))
-        return error_set(error, 15976, "$sort stage must have at least one sort key");
+        return fail(error, 15976, "$sort stage must have at least one sort key");
     buffer_append(out, documents->data, documents->size);
     return sort_check(spec, error) && sort_documents(out, spec, error);
 }
 
-static bool stage_project(value spec, const struct buffer *documents, struct buffer *out, struct error *error)
+static bool stage_project(value spec, const struct buffer *documents, struct buffer *out, struct failure *error)
 {
     struct projection projection;
     value document;
     if (spec.value_type != BSON_TYPE_DOCUMENT || document_is_empty(spec))
-        return error_set(error, 51272, "Invalid $project: specification must have at least one field");
+        return fail(error, 51272, "Invalid $project: specification must have at least one field");
     if (!projection_check(&projection, spec, error))
         return false;
     for (size_t at = 0; documents_next(documents, &at, &document);) {
@@ -446,39 +446,38 @@ static bool stage_project(value spec, const struct buffer *documents, struct buf
     return true;
 }
 
-static bool stage_skip(value spec, const struct buffer *documents, struct buffer *out, struct error *error)
+static bool stage_skip(value spec, const struct buffer *documents, struct buffer *out, struct failure *error)
 {
     int64_t number;
     value document;
     if (!value_to_int64(spec, &number) || number < 0)
-        return error_set(error, 15956, "invalid argument to $skip stage: it must be a non-negative number");
+        return fail(error, 15956, "invalid argument to $skip stage: it must be a non-negative number");
     for (size_t at = 0; documents_next(documents, &at, &document); number--)
         if (number <= 0)
             buffer_append(out, document.value.v_doc.data, document.value.v_doc.data_len);
     return true;
 }
 
-static bool stage_limit(value spec, const struct buffer *documents, struct buffer *out, struct error *error)
+static bool stage_limit(value spec, const struct buffer *documents, struct buffer *out, struct failure *error)
 {
     int64_t number;
     size_t at = 0;
     value document;
     if (!value_to_int64(spec, &number) || number < 1)
-        return error_set(error, 15958, "invalid argument to $limit stage: it must be a positive number");
+        return fail(error, 15958, "invalid argument to $limit stage: it must be a positive number");
     while (number-- > 0 && documents_next(documents, &at, &document))
         ;
     buffer_append(out, documents->data, at);
     return true;
 }
 
-static bool stage_count(value spec, const struct buffer *documents, struct buffer *out, struct error *error)
+static bool stage_count(value spec, const struct buffer *documents, struct buffer *out, struct failure *error)
 {
     const char *name = value_text(spec);
     value document;
     int64_t count = 0;
     if (!name || !*name || *name == '$' || strchr(name, '.'))
-        return error_set(error, 40156,
-                         "the count field must be a non-empty string, not start with '$' nor contain '.'");
+        return fail(error, 40156, "the count field must be a non-empty string, not start with '$' nor contain '.'");
     for (size_t at = 0; documents_next(documents, &at, &document);)
         count++;
     bson_t made = BSON_INITIALIZER;
@@ -489,7 +488,7 @@ static bool stage_count(value spec, const struct buffer *documents, struct buffe
     return true;
 }
 
-static bool run_stage(value stage, struct buffer *documents, struct error *error)
+static bool run_stage(value stage, struct buffer *documents, struct failure *error)
 {
     static const struct {
         const char *name;
@@ -498,7 +497,7 @@ static bool run_stage(value stage, struct buffer *documents, struct error *error
                   {"$limit", stage_limit}, {"$project", stage_project}, {"$count", stage_count}};
     bson_iter_t op = fields_of(stage), more;
     if (stage.value_type != BSON_TYPE_DOCUMENT || !bson_iter_next(&op) || (more = op, bson_iter_next(&more)))
-        return error_set(error, 40323, "A pipeline stage specification object must contain exactly one field.");
+        return fail(error, 40323, "A pipeline stage specification object must contain exactly one field.");
     for (size_t i = 0; i < sizeof stages / sizeof *stages; i++)
         if (strcmp(stages[i].name, bson_iter_key(&op)) == 0) {
             struct buffer out = {0};
@@ -507,13 +506,13 @@ static bool run_stage(value stage, struct buffer *documents, struct error *error
             *documents = out;
             return ok;
         }
-    return error_set(error, 40324, "Unrecognized pipeline stage name: '%s'", bson_iter_key(&op));
+    return fail(error, 40324, "Unrecognized pipeline stage name: '%s'", bson_iter_key(&op));
 }
 
-bool pipeline_run(value stages, struct buffer *documents, struct error *error)
+bool pipeline_run(value stages, struct buffer *documents, struct failure *error)
 {
     if (stages.value_type != BSON_TYPE_ARRAY)
-        return error_set(error, 14, "'pipeline' option must be specified as an array");
+        return fail(error, 14, "'pipeline' option must be specified as an array");
     for (bson_iter_t it = fields_of(stages); bson_iter_next(&it);)
         if (!run_stage(*bson_iter_value(&it), documents, error))
             return false;

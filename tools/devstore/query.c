@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool compile_filter(struct match *parent, value filter, struct error *error);
-static bool compile_field(struct match *parent, const char *path, value v, struct error *error);
+static bool compile_filter(struct match *parent, value filter, struct failure *error);
+static bool compile_field(struct match *parent, const char *path, value v, struct failure *error);
 
 static struct match *add(struct match *parent, enum match_op op, const char *path, value arg)
 {
@@ -25,7 +25,7 @@ static void add_key(struct match *m, value v)
     key_append(&m->keys[m->count++], v);
 }
 
-static bool compile_regex(struct match *m, value pattern, value options, struct error *error)
+static bool compile_regex(struct match *m, value pattern, value options, struct failure *error)
 {
     static const char letters[] = "imxsu";
     static const uint32_t bits[] = {PCRE2_CASELESS, PCRE2_MULTILINE, PCRE2_EXTENDED, PCRE2_DOTALL, PCRE2_UTF};
@@ -35,29 +35,29 @@ static bool compile_regex(struct match *m, value pattern, value options, struct 
     int code;
     PCRE2_SIZE offset;
     if (!text)
-        return error_set(error, 2, "$regex has to be a string");
+        return fail(error, 2, "$regex has to be a string");
     if (!letter)
         letter = is_regex ? pattern.value.v_regex.options : "";
     for (; *letter; letter++) {
         const char *known = strchr(letters, *letter);
         if (!known)
-            return error_set(error, 51108, "invalid flag in regex options: %c", *letter);
+            return fail(error, 51108, "invalid flag in regex options: %c", *letter);
         flags |= bits[known - letters];
     }
     m->regex = pcre2_compile((PCRE2_SPTR)text, PCRE2_ZERO_TERMINATED, flags, &code, &offset, NULL);
     if (!m->regex) {
         PCRE2_UCHAR why[120];
         pcre2_get_error_message(code, why, sizeof why);
-        return error_set(error, 51091, "Regular expression is invalid: %s", (const char *)why);
+        return fail(error, 51091, "Regular expression is invalid: %s", (const char *)why);
     }
     return true;
 }
 
 /* A plain value in a filter: a regular expression searches, anything else compares. */
-static bool compile_equality(struct match *parent, const char *path, value arg, struct error *error)
+static bool compile_equality(struct match *parent, const char *path, value arg, struct failure *error)
 {
     if (arg.value_type == BSON_TYPE_UNDEFINED)
-        return error_set(error, 2, "cannot compare to undefined");
+        return fail(error, 2, "cannot compare to undefined");
     if (arg.value_type == BSON_TYPE_REGEX)
         return compile_regex(add(parent, MATCH_REGEX, path, arg), arg, (value){0}, error);
     add_key(add(parent, MATCH_EQ, path, arg), arg);
@@ -65,27 +65,27 @@ static bool compile_equality(struct match *parent, const char *path, value arg, 
 }
 
 /* The functions that follow take the argument of an operator into its match. */
-static bool take_comparison(struct match *m, struct error *error)
+static bool take_comparison(struct match *m, struct failure *error)
 {
     if (m->arg.value_type == BSON_TYPE_REGEX && (m->op != MATCH_EQ || m->negated))
-        return m->op == MATCH_EQ ? error_set(error, 2, "Can't have regex as arg to $ne.")
-                                 : error_set(error, 2, "Can't have RegEx as arg to predicate over field '%s'.",
-                                             m->path ? m->path : "");
+        return m->op == MATCH_EQ
+                   ? fail(error, 2, "Can't have regex as arg to $ne.")
+                   : fail(error, 2, "Can't have RegEx as arg to predicate over field '%s'.", m->path ? m->path : "");
     if (m->arg.value_type == BSON_TYPE_UNDEFINED)
-        return error_set(error, 2, "cannot compare to undefined");
+        return fail(error, 2, "cannot compare to undefined");
     add_key(m, m->arg);
     return true;
 }
 
 /* Regular expressions in the list become children. */
-static bool take_in(struct match *m, struct error *error)
+static bool take_in(struct match *m, struct failure *error)
 {
     if (m->arg.value_type != BSON_TYPE_ARRAY)
-        return error_set(error, 2, "$in needs an array");
+        return fail(error, 2, "$in needs an array");
     for (bson_iter_t it = fields_of(m->arg); bson_iter_next(&it);) {
         value item = *bson_iter_value(&it);
         if (is_operators(item))
-            return error_set(error, 2, "cannot nest $ under $in");
+            return fail(error, 2, "cannot nest $ under $in");
         if (item.value_type != BSON_TYPE_REGEX)
             add_key(m, item);
         else if (!compile_equality(m, NULL, item, error))
@@ -96,23 +96,23 @@ static bool take_in(struct match *m, struct error *error)
     return true;
 }
 
-static bool take_all(struct match *m, struct error *error)
+static bool take_all(struct match *m, struct failure *error)
 {
     if (m->arg.value_type != BSON_TYPE_ARRAY)
-        return error_set(error, 2, "$all needs an array");
+        return fail(error, 2, "$all needs an array");
     if (document_is_empty(m->arg))
         m->op = MATCH_OR; /* of nothing: it never matches */
     for (bson_iter_t it = fields_of(m->arg); bson_iter_next(&it);) {
         value item = *bson_iter_value(&it);
         if (is_operators(item) && !document_get(item, "$elemMatch").value_type)
-            return error_set(error, 2, "no $ expressions in $all");
+            return fail(error, 2, "no $ expressions in $all");
         if (!compile_field(m, m->path, item, error))
             return false;
     }
     return true;
 }
 
-static bool take_exists(struct match *m, struct error *error)
+static bool take_exists(struct match *m, struct failure *error)
 {
     (void)error;
     m->negated = !value_truth(m->arg);
@@ -125,12 +125,12 @@ static uint32_t type_bit(bson_type_t type)
     return 1u << (type == BSON_TYPE_MINKEY ? 20 : type == BSON_TYPE_MAXKEY ? 21 : type);
 }
 
-static bool add_type(struct match *m, value arg, struct error *error)
+static bool add_type(struct match *m, value arg, struct failure *error)
 {
     const char *name = value_text(arg);
     int64_t number = 0;
     if (!name && !value_to_int64(arg, &number))
-        return error_set(error, 14, "type must be represented as a number or a string");
+        return fail(error, 14, "type must be represented as a number or a string");
     uint32_t before = m->types;
     for (int code = -1; code <= BSON_TYPE_MAXKEY; code = code == BSON_TYPE_DECIMAL128 ? BSON_TYPE_MAXKEY : code + 1) {
         value v = {.value_type = code < 0 ? BSON_TYPE_MINKEY : (bson_type_t)code};
@@ -140,79 +140,78 @@ static bool add_type(struct match *m, value arg, struct error *error)
     }
     if (m->types != before)
         return true;
-    return name ? error_set(error, 2, "Unknown type name alias: %s", name)
-                : error_set(error, 2, "Invalid numerical type code: %lld", (long long)number);
+    return name ? fail(error, 2, "Unknown type name alias: %s", name)
+                : fail(error, 2, "Invalid numerical type code: %lld", (long long)number);
 }
 
-static bool take_type(struct match *m, struct error *error)
+static bool take_type(struct match *m, struct failure *error)
 {
     if (m->arg.value_type != BSON_TYPE_ARRAY)
         return add_type(m, m->arg, error);
     for (bson_iter_t it = fields_of(m->arg); bson_iter_next(&it);)
         if (!add_type(m, *bson_iter_value(&it), error))
             return false;
-    return m->types || error_set(error, 9, "%s must match at least one type", m->path ? m->path : "");
+    return m->types || fail(error, 9, "%s must match at least one type", m->path ? m->path : "");
 }
 
-static bool take_mod(struct match *m, struct error *error)
+static bool take_mod(struct match *m, struct failure *error)
 {
     value divisor = document_get(m->arg, "0"), remainder = document_get(m->arg, "1");
     if (m->arg.value_type != BSON_TYPE_ARRAY)
-        return error_set(error, 2, "malformed mod, needs to be an array");
+        return fail(error, 2, "malformed mod, needs to be an array");
     if (!remainder.value_type || document_get(m->arg, "2").value_type)
-        return error_set(error, 2, "malformed mod, %s elements", remainder.value_type ? "too many" : "not enough");
+        return fail(error, 2, "malformed mod, %s elements", remainder.value_type ? "too many" : "not enough");
     if (!is_number(divisor) || !is_number(remainder))
-        return error_set(error, 2, "malformed mod, %s not a number", is_number(divisor) ? "remainder" : "divisor");
+        return fail(error, 2, "malformed mod, %s not a number", is_number(divisor) ? "remainder" : "divisor");
     if (!value_to_integer(divisor, &m->modulo) || !value_to_integer(remainder, &m->number))
-        return error_set(error, 2, "malformed mod, value is out of range of int64");
-    return m->modulo != 0 || error_set(error, 2, "divisor cannot be 0");
+        return fail(error, 2, "malformed mod, value is out of range of int64");
+    return m->modulo != 0 || fail(error, 2, "divisor cannot be 0");
 }
 
-static bool take_size(struct match *m, struct error *error)
+static bool take_size(struct match *m, struct failure *error)
 {
     if (!value_to_int64(m->arg, &m->number))
-        return error_set(error, 2, "Failed to parse $size. Expected a number in: $size");
-    return m->number >= 0 ||
-           error_set(error, 2, "Failed to parse $size. Expected a non-negative number in: $size: %lld",
-                     (long long)m->number);
+        return fail(error, 2, "Failed to parse $size. Expected a number in: $size");
+    return m->number >= 0 || fail(error, 2, "Failed to parse $size. Expected a non-negative number in: $size: %lld",
+                                  (long long)m->number);
 }
 
-static bool take_regex(struct match *m, struct error *error)
+static bool take_regex(struct match *m, struct failure *error)
 {
     return compile_regex(m, m->arg, document_get(m->beside, "$options"), error);
 }
 
-static bool take_options(struct match *m, struct error *error)
+static bool take_options(struct match *m, struct failure *error)
 {
     m->op = MATCH_AND; /* of nothing: $regex has read them */
-    return document_get(m->beside, "$regex").value_type || error_set(error, 2, "$options needs a $regex");
+    return document_get(m->beside, "$regex").value_type || fail(error, 2, "$options needs a $regex");
 }
 
-static bool take_element(struct match *m, struct error *error)
+static bool take_element(struct match *m, struct failure *error)
 {
     bson_iter_t it = fields_of(m->arg);
     const char *first = bson_iter_next(&it) ? bson_iter_key(&it) : "";
     bool logical = !strcmp(first, "$and") || !strcmp(first, "$or") || !strcmp(first, "$nor");
     if (m->arg.value_type != BSON_TYPE_DOCUMENT)
-        return error_set(error, 2, "$elemMatch needs an Object");
+        return fail(error, 2, "$elemMatch needs an Object");
     m->number = logical || !is_operators(m->arg);
     return m->number ? compile_filter(m, m->arg, error) : compile_field(m, NULL, m->arg, error);
 }
 
-static bool take_not(struct match *m, struct error *error)
+static bool take_not(struct match *m, struct failure *error)
 {
     return m->arg.value_type == BSON_TYPE_REGEX || is_operators(m->arg)
                ? compile_field(m, m->path, m->arg, error)
-               : error_set(error, 2, "$not needs a regex or a document");
+               : fail(error, 2, "$not needs a regex or a document");
 }
 
-static bool compile_operator(struct match *parent, const char *path, bson_iter_t *it, value all, struct error *error)
+static bool compile_operator(struct match *parent, const char *path, bson_iter_t *it, value all, struct failure *error)
 {
     static const struct {
         const char *name;
         enum match_op op;
         bool negated;
-        bool (*take)(struct match *m, struct error *error);
+        bool (*take)(struct match *m, struct failure *error);
     } operators[] = {
         {"$eq", MATCH_EQ, false, take_comparison},
         {"$ne", MATCH_EQ, true, take_comparison},
@@ -239,10 +238,10 @@ static bool compile_operator(struct match *parent, const char *path, bson_iter_t
             m->beside = all;
             return operators[i].take(m, error);
         }
-    return error_set(error, 2, "unknown operator: %s", bson_iter_key(it));
+    return fail(error, 2, "unknown operator: %s", bson_iter_key(it));
 }
 
-static bool compile_field(struct match *parent, const char *path, value v, struct error *error)
+static bool compile_field(struct match *parent, const char *path, value v, struct failure *error)
 {
     if (!is_operators(v))
         return compile_equality(parent, path, v, error);
@@ -252,22 +251,21 @@ static bool compile_field(struct match *parent, const char *path, value v, struc
     return true;
 }
 
-static bool compile_list(struct match *parent, const char *name, value list, struct error *error)
+static bool compile_list(struct match *parent, const char *name, value list, struct failure *error)
 {
     if (list.value_type != BSON_TYPE_ARRAY || document_is_empty(list))
-        return error_set(error, 2, "%s must be %s array", name,
-                         list.value_type == BSON_TYPE_ARRAY ? "a nonempty" : "an");
+        return fail(error, 2, "%s must be %s array", name, list.value_type == BSON_TYPE_ARRAY ? "a nonempty" : "an");
     for (bson_iter_t it = fields_of(list); bson_iter_next(&it);) {
         value clause = *bson_iter_value(&it);
         if (clause.value_type != BSON_TYPE_DOCUMENT)
-            return error_set(error, 2, "$or/$and/$nor entries need to be full objects");
+            return fail(error, 2, "$or/$and/$nor entries need to be full objects");
         if (!compile_filter(add(parent, MATCH_AND, NULL, clause), clause, error))
             return false;
     }
     return true;
 }
 
-static bool compile_filter(struct match *parent, value filter, struct error *error)
+static bool compile_filter(struct match *parent, value filter, struct failure *error)
 {
     for (bson_iter_t it = fields_of(filter); bson_iter_next(&it);) {
         const char *key = bson_iter_key(&it);
@@ -282,10 +280,10 @@ static bool compile_filter(struct match *parent, value filter, struct error *err
             any->negated = key[1] == 'n';
             ok = compile_list(any, key, v, error);
         } else if (strcmp(key, "$comment") != 0) {
-            ok = error_set(error, 2,
-                           "unknown top level operator: %s. If you have a field name that starts with a '$' "
-                           "symbol, consider using $getField or $setField.",
-                           key);
+            ok = fail(error, 2,
+                      "unknown top level operator: %s. If you have a field name that starts with a '$' "
+                      "symbol, consider using $getField or $setField.",
+                      key);
         }
         if (!ok)
             return false;
@@ -293,7 +291,7 @@ static bool compile_filter(struct match *parent, value filter, struct error *err
     return true;
 }
 
-static struct match *compile(value spec, bool operators, struct error *error)
+static struct match *compile(value spec, bool operators, struct failure *error)
 {
     struct match *root = bson_malloc0(sizeof *root); /* a MATCH_AND */
     if (operators ? compile_field(root, NULL, spec, error) : compile_filter(root, spec, error))
@@ -302,12 +300,12 @@ static struct match *compile(value spec, bool operators, struct error *error)
     return NULL;
 }
 
-struct match *query_compile(value filter, struct error *error)
+struct match *query_compile(value filter, struct failure *error)
 {
     return compile(filter, false, error);
 }
 
-struct match *query_compile_element(value condition, struct error *error)
+struct match *query_compile_element(value condition, struct failure *error)
 {
     return compile(condition, condition.value_type != BSON_TYPE_DOCUMENT || is_operators(condition), error);
 }

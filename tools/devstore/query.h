@@ -39,9 +39,9 @@ struct match {
 };
 
 /* A MATCH_AND, to be freed with query_free; it keeps pointers into the filter. NULL: error is set. */
-struct match *query_compile(value filter, struct error *error);
+struct match *query_compile(value filter, struct failure *error);
 /* $pull: the condition on one array element, as a document of operators or a filter on its fields. */
-struct match *query_compile_element(value condition, struct error *error);
+struct match *query_compile_element(value condition, struct failure *error);
 void query_free(struct match *query);
 bool query_matches(const struct match *query, value v);
 

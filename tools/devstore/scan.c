@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHUNK = 256, DEADLINE_STEP = 64 };
+enum { DEADLINE_STEP = 64 };
 
 /* Index keys say nothing about these: arrays have a key an element, a missing field has a null's. */
 static bool is_exact(const struct buffer *key)
@@ -38,7 +38,7 @@ struct choice {
     size_t equal;                        /* leading fields with an equality */
     const struct match *in, *low, *high; /* on the field after them */
     bool ordered, backwards;
-    int score;
+    size_t score;
 };
 
 /* Whether the fields after the equalities are those of the sort, all upwards or all downwards. */
@@ -72,18 +72,36 @@ static struct choice consider(const struct match *query, const struct index *ind
     if (choice.low && choice.high && (index->multikey || key_rank(choice.low->arg) != key_rank(choice.high->arg)))
         choice.high = NULL; /* different elements of an array may satisfy each */
     choice.ordered = !choice.in && gives_order(index, choice.equal, sort, &choice.backwards);
-    choice.score =
-        (int)choice.equal * 8 + (choice.in ? 6 : 0) + (choice.low ? 2 : 0) + (choice.high ? 2 : 0) + choice.ordered;
+    size_t bounds = choice.in ? 3 : choice.low && choice.high ? 2 : choice.low || choice.high;
+    choice.score = choice.equal * 8 + bounds * 2 + choice.ordered;
     if (choice.equal == index->count && index->unique)
         choice.score += 1000; /* at most one document */
     return choice;
 }
 
 /* A rank is below 0x7f, so that 0xff is above whatever may follow a key, and a rank + 1 above all keys of the rank. */
+static struct range make_range(const struct buffer *prefix, const struct buffer *point, const struct match *low,
+                               const struct match *high)
+{
+    struct range range = {0};
+    uint8_t rank = low || high ? (low ? low : high)->keys->data[0] : 0, above = high || !low ? 0xff : rank + 1;
+    buffer_append(&range.low, prefix->data, prefix->size);
+    if (point)
+        buffer_append(&range.low, point->data, point->size);
+    buffer_append(&range.high, range.low.data, range.low.size);
+    if (low)
+        buffer_append(&range.low, low->keys->data, low->keys->size);
+    else if (high)
+        buffer_append(&range.low, &rank, 1);
+    if (high)
+        buffer_append(&range.high, high->keys->data, high->keys->size);
+    buffer_append(&range.high, &above, 1);
+    return range;
+}
+
 static void make_ranges(struct scan *scan, const struct choice *choice)
 {
-    struct buffer prefix = {0};
-    index_prefix(choice->index, &prefix);
+    struct buffer prefix = index_prefix(choice->index->id);
     for (size_t i = 0; i < choice->equal; i++) {
         const struct buffer *key = condition(scan->query, choice->index->paths[i], MATCH_EQ, MATCH_EQ)->keys;
         buffer_append(&prefix, key->data, key->size);
@@ -91,81 +109,11 @@ static void make_ranges(struct scan *scan, const struct choice *choice)
     size_t count = choice->in ? choice->in->count : 1;
     scan->ranges = bson_malloc0((count + 1) * sizeof *scan->ranges);
     for (size_t i = 0; i < count; i++) {
-        if (choice->in && i > 0 && buffer_compare(&choice->in->keys[i - 1], &choice->in->keys[i]) == 0)
-            continue;
-        struct range *range = &scan->ranges[scan->count++];
-        buffer_append(&range->low, prefix.data, prefix.size);
-        if (choice->in)
-            buffer_append(&range->low, choice->in->keys[i].data, choice->in->keys[i].size);
-        buffer_append(&range->high, range->low.data, range->low.size);
-        const struct match *bound = choice->low ? choice->low : choice->high;
-        uint8_t rank = bound ? bound->keys->data[0] : 0, above = choice->high || !bound ? 0xff : rank + 1;
-        if (bound)
-            buffer_append(&range->low, choice->low ? bound->keys->data : &rank, choice->low ? bound->keys->size : 1);
-        if (choice->high)
-            buffer_append(&range->high, choice->high->keys->data, choice->high->keys->size);
-        buffer_append(&range->high, &above, 1);
+        const struct buffer *point = choice->in ? &choice->in->keys[i] : NULL;
+        if (i == 0 || buffer_compare(point - 1, point) != 0) /* the keys of an $in are sorted */
+            scan->ranges[scan->count++] = make_range(&prefix, point, choice->low, choice->high);
     }
     buffer_free(&prefix);
-}
-
-/* Reads the next chunk of row numbers; of a multikey index the whole range. */
-static bool read_chunk(struct scan *scan, struct error *error)
-{
-    const struct collection *c = scan->collection;
-    enum sql sql = (scan->index ? SQL_ENTRIES : SQL_ROWS) + scan->backwards;
-    struct parameters p = {.number = c->first_row, .limit = collection_end(c)};
-    struct buffer key = {0};
-    int64_t *last = scan->begun ? (int64_t *)(void *)(scan->rows.data + scan->rows.size) - 1 : NULL;
-    if (scan->index) {
-        const struct range *range = &scan->ranges[scan->backwards ? scan->count - 1 - scan->range_at : scan->range_at];
-        p = (struct parameters){-1, scan->index->multikey ? -1 : CHUNK, range->low, range->high};
-    }
-    if (last && scan->index)
-        *(scan->backwards ? &p.high : &p.low) = scan->key;
-    if (last)
-        *(scan->backwards && !scan->index ? &p.limit : &p.number) = *last;
-    size_t count = 0;
-    int result;
-    sqlite3_stmt *statement = handle_bind(scan->handle, sql, p);
-    if (!scan->index || !scan->index->multikey)
-        scan->rows.size = scan->row_at = 0;
-    for (; (result = sqlite3_step(statement)) == SQLITE_ROW; count++) {
-        int64_t row = sqlite3_column_int64(statement, 0);
-        buffer_append(&scan->rows, &row, sizeof row);
-        key.size = 0;
-        if (scan->index)
-            buffer_append(&key, sqlite3_column_blob(statement, 1), (size_t)sqlite3_column_bytes(statement, 1));
-    }
-    sqlite3_reset(statement);
-    buffer_free(&scan->key); /* only now: the statement was using it */
-    scan->key = key;
-    scan->begun = count == CHUNK;
-    scan->range_at += !scan->begun;
-    return result == SQLITE_DONE || handle_error(scan->handle, error);
-}
-
-static int by_row(const void *a, const void *b)
-{
-    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-    return (x > y) - (x < y);
-}
-
-/* A document may have several keys in a multikey index: all rows are collected first, each once. */
-static bool collect_rows(struct scan *scan, struct error *error)
-{
-    while (scan->range_at < scan->count)
-        if (!read_chunk(scan, error))
-            return false;
-    int64_t *rows = (void *)scan->rows.data;
-    size_t count = scan->rows.size / sizeof *rows, kept = 0;
-    if (count)
-        qsort(rows, count, sizeof *rows, by_row);
-    for (size_t i = 0; i < count; i++)
-        if (kept == 0 || rows[kept - 1] != rows[i])
-            rows[kept++] = rows[i];
-    scan->rows.size = kept * sizeof *rows;
-    return true;
 }
 
 static void plan(struct scan *scan, value sort, const struct index *hint)
@@ -176,18 +124,48 @@ static void plan(struct scan *scan, value sort, const struct index *hint)
         if (hint ? index == hint : choice.score > best.score)
             best = choice;
     }
-    if (!best.index) {
-        scan->count = 1; /* all rows are one range */
+    if (!best.index)
         return;
-    }
     scan->index = best.index;
-    scan->ordered = best.ordered;
-    scan->backwards = best.ordered && best.backwards;
+    scan->by_rows = best.index->multikey;
+    scan->ordered = best.ordered && !scan->by_rows;
+    scan->backwards = scan->ordered && best.backwards;
     make_ranges(scan, &best);
 }
 
+static int by_row(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* A document may have several keys in a multikey index: its rows are collected first, each once. */
+static bool collect_rows(struct scan *scan, struct failure *error)
+{
+    struct buffer found = {0};
+    size_t kept = 0;
+    for (size_t i = 0; i < scan->count; i++) {
+        sqlite3_stmt *statement =
+            handle_bind(scan->handle, "SELECT r FROM entries WHERE k >= ?3 AND k < ?4",
+                        (struct parameters){.low = scan->ranges[i].low, .high = scan->ranges[i].high});
+        while (sqlite3_step(statement) == SQLITE_ROW)
+            buffer_append(&found, &(int64_t){sqlite3_column_int64(statement, 0)}, sizeof(int64_t));
+        if (sqlite3_reset(statement) != SQLITE_OK)
+            handle_error(scan->handle, error);
+    }
+    int64_t *rows = scan->rows = (void *)found.data;
+    size_t count = found.size / sizeof *rows;
+    if (count)
+        qsort(rows, count, sizeof *rows, by_row);
+    for (size_t i = 0; i < count; i++)
+        if (kept == 0 || rows[kept - 1] != rows[i])
+            rows[kept++] = rows[i];
+    scan->row_count = kept;
+    return error->code == 0;
+}
+
 bool scan_open(struct scan *scan, struct handle *handle, struct collection *collection, const struct match *query,
-               value sort, value hint, struct error *error)
+               value sort, value hint, struct failure *error)
 {
     *scan = (struct scan){.handle = handle, .collection = collection, .query = query, .deadline = scan->deadline};
     if (!collection)
@@ -198,54 +176,75 @@ bool scan_open(struct scan *scan, struct handle *handle, struct collection *coll
     bool named = value_text(hint) || (!document_is_empty(hint) && !natural.value_type);
     const struct index *index = named ? index_find(collection, hint) : NULL;
     if (named && !index)
-        return error_set(error, 2,
-                         "error processing query: planner returned error: hint provided does not correspond "
-                         "to an existing index");
-    if (!natural.value_type) {
+        return fail(error, 2,
+                    "error processing query: planner returned error: hint provided does not correspond "
+                    "to an existing index");
+    if (!natural.value_type)
         plan(scan, sort, index);
-    } else {
-        scan->count = 1;
-        scan->ordered = document_get(sort, "$natural").value_type != BSON_TYPE_EOD;
-        scan->backwards = value_to_double(natural) < 0;
-    }
-    return !scan->index || !scan->index->multikey || collect_rows(scan, error);
+    scan->ordered = scan->ordered || document_get(sort, "$natural").value_type;
+    scan->backwards = scan->backwards || value_to_double(natural) < 0;
+    return !scan->by_rows || collect_rows(scan, error);
 }
 
-int scan_next(struct scan *scan, int64_t *row, value *document, struct error *error)
+/* The statement for the next range, or for the next row of a multikey index; NULL at the end. */
+static sqlite3_stmt *next_statement(struct scan *scan)
 {
-    if (!scan->collection)
-        return 0;
-    for (unsigned seen = 1;; seen++) {
-        if ((scan->index ? scan->index : scan->collection->indexes)->dropped)
-            return error_set(error, 175, "collection or index was dropped while it was read") - 1;
-        while (scan->row_at == scan->rows.size) {
-            if (scan->range_at == scan->count)
-                return 0;
-            if (!read_chunk(scan, error))
-                return -1;
+    size_t at = scan->at++;
+    if (at == (scan->by_rows ? scan->row_count : scan->index ? scan->count : 1))
+        return NULL;
+    if (scan->by_rows)
+        return handle_bind(scan->handle, "SELECT r, doc FROM documents WHERE r = ?1",
+                           (struct parameters){.number = scan->rows[at]});
+    if (!scan->index)
+        return handle_bind(scan->handle,
+                           scan->backwards ? "SELECT r, doc FROM documents WHERE r > ?1 AND r < ?2 ORDER BY r DESC"
+                                           : "SELECT r, doc FROM documents WHERE r > ?1 AND r < ?2 ORDER BY r",
+                           all_rows(scan->collection));
+    const struct range *range = &scan->ranges[scan->backwards ? scan->count - 1 - at : at];
+    return handle_bind(scan->handle,
+                       scan->backwards ? "SELECT r, doc FROM entries CROSS JOIN documents USING (r) "
+                                         "WHERE k >= ?3 AND k < ?4 ORDER BY k DESC, r DESC"
+                                       : "SELECT r, doc FROM entries CROSS JOIN documents USING (r) "
+                                         "WHERE k >= ?3 AND k < ?4 ORDER BY k, r",
+                       (struct parameters){.low = range->low, .high = range->high});
+}
+
+int scan_next(struct scan *scan, int64_t *row, value *document, struct failure *error)
+{
+    for (unsigned seen = 1; scan->collection; seen++) {
+        if (!scan->statement && !(scan->statement = next_statement(scan)))
+            return 0;
+        int result = sqlite3_step(scan->statement);
+        /* the first step takes the snapshot: what the plan was made for must still be so */
+        if (scan->index && (scan->index->dropped || scan->index->multikey != scan->by_rows))
+            return fail(error, 175, "the index changed while the query was planned") - 1;
+        if (result == SQLITE_ROW) {
+            *row = sqlite3_column_int64(scan->statement, 0);
+            *document = document_view(sqlite3_column_blob(scan->statement, 1));
+            atomic_fetch_add_explicit(&scan->handle->store->examined, 1, memory_order_relaxed);
+            if (query_matches(scan->query, *document))
+                return 1;
+            if (scan->deadline && seen % DEADLINE_STEP == 0 && clock_ms() > scan->deadline)
+                return fail(error, 50, "operation exceeded time limit") - 1;
+            continue;
         }
-        memcpy(row, scan->rows.data + scan->row_at, sizeof *row);
-        scan->row_at += sizeof *row;
-        if (!row_get(scan->handle, *row, &scan->document))
-            continue; /* deleted since the chunk was read */
-        atomic_fetch_add_explicit(&scan->handle->store->examined, 1, memory_order_relaxed);
-        *document = document_view(scan->document.data);
-        if (query_matches(scan->query, *document))
-            return 1;
-        if (scan->deadline && seen % DEADLINE_STEP == 0 && clock_ms() > scan->deadline)
-            return error_set(error, 50, "operation exceeded time limit") - 1;
+        if (result != SQLITE_DONE)
+            return handle_error(scan->handle, error) - 1;
+        sqlite3_reset(scan->statement);
+        scan->statement = NULL;
     }
+    return 0;
 }
 
 void scan_close(struct scan *scan)
 {
-    for (size_t i = 0; scan->ranges && i < scan->count; i++) {
+    if (scan->statement)
+        sqlite3_reset(scan->statement);
+    for (size_t i = 0; i < scan->count; i++) {
         buffer_free(&scan->ranges[i].low);
         buffer_free(&scan->ranges[i].high);
     }
     bson_free(scan->ranges);
-    buffer_free(&scan->rows);
-    buffer_free(&scan->key);
-    buffer_free(&scan->document);
+    bson_free(scan->rows);
     *scan = (struct scan){0};
 }

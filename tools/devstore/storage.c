@@ -10,62 +10,49 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { GROUP_LIMIT = 64 /* commands in one commit */ };
+enum {
+    GROUP_LIMIT = 64,            /* commands in one commit */
+    CHECKPOINT_PAGES = 32 * 1024 /* of write-ahead log (64 MB), before it is copied into the file */
+};
 
 static const char schema[] =
     "CREATE TABLE IF NOT EXISTS documents (r INTEGER PRIMARY KEY, doc BLOB NOT NULL);"
     "CREATE TABLE IF NOT EXISTS entries (k BLOB, r INTEGER, PRIMARY KEY (k, r)) WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS catalog (id INTEGER PRIMARY KEY AUTOINCREMENT, ns BLOB, spec BLOB, multikey INTEGER)";
 
-static const char *const statements[SQL_STATEMENTS] = {
-    [SQL_DOCUMENT] = "SELECT doc FROM documents WHERE r = ?1",
-    [SQL_ROWS] = "SELECT r FROM documents WHERE r > ?1 AND r < ?2 ORDER BY r LIMIT 256",
-    [SQL_ROWS_DOWN] = "SELECT r FROM documents WHERE r > ?1 AND r < ?2 ORDER BY r DESC LIMIT 256",
-    [SQL_ENTRIES] = "SELECT r, k FROM entries WHERE (k, r) > (?3, ?1) AND k < ?4 ORDER BY k, r LIMIT ?2",
-    [SQL_ENTRIES_DOWN] =
-        "SELECT r, k FROM entries WHERE k >= ?3 AND (k, r) < (?4, ?1) ORDER BY k DESC, r DESC LIMIT ?2",
-    [SQL_COUNT] = "SELECT count(*) FROM documents WHERE r > ?1 AND r < ?2",
-    [SQL_INSERT] = "INSERT INTO documents (r, doc) VALUES (?1, ?3)",
-    [SQL_UPDATE] = "UPDATE documents SET doc = ?3 WHERE r = ?1",
-    [SQL_DELETE] = "DELETE FROM documents WHERE r = ?1",
-    [SQL_CLEAR] = "DELETE FROM documents WHERE r > ?1 AND r < ?2",
-    [SQL_ENTRY_ADD] = "INSERT INTO entries (k, r) VALUES (?3, ?1)",
-    [SQL_ENTRY_REMOVE] = "DELETE FROM entries WHERE k = ?3 AND r = ?1",
-    [SQL_ENTRY_PROBE] = "SELECT 1 FROM entries WHERE k = ?3 AND r <> ?1",
-    [SQL_ENTRY_CLEAR] = "DELETE FROM entries WHERE k >= ?3 AND k < ?4",
-    [SQL_CATALOG_ADD] = "INSERT INTO catalog (ns, spec, multikey) VALUES (?3, ?4, 0)",
-    [SQL_CATALOG_REMOVE] = "DELETE FROM catalog WHERE id = ?1",
-    [SQL_CATALOG_MULTIKEY] = "UPDATE catalog SET multikey = 1 WHERE id = ?1",
-    [SQL_BEGIN] = "BEGIN",
-    [SQL_BEGIN_WRITE] = "BEGIN IMMEDIATE",
-    [SQL_COMMIT] = "COMMIT",
-    [SQL_ROLLBACK] = "ROLLBACK",
-};
-
 int64_t clock_ms(void)
 {
     return bson_get_monotonic_time() / 1000;
 }
 
-bool handle_error(struct handle *handle, struct error *error)
+bool handle_error(struct handle *handle, struct failure *error)
 {
     if (handle == handle->store->writer && handle->store->group)
         handle->store->group->broken = true; /* SQLite may have rolled back: nobody in the group gets an OK */
     int code = sqlite3_errcode(handle->db) == SQLITE_FULL ? 14031 : 96;
-    return error_set(error, code, "storage: %s", sqlite3_errmsg(handle->db));
+    return fail(error, code, "storage: %s", sqlite3_errmsg(handle->db));
 }
 
-sqlite3_stmt *handle_bind(struct handle *handle, enum sql sql, struct parameters p)
+sqlite3_stmt *handle_bind(struct handle *handle, const char *sql, struct parameters p)
 {
-    sqlite3_stmt *statement = handle->statements[sql];
-    sqlite3_bind_int64(statement, 1, p.number);
-    sqlite3_bind_int64(statement, 2, p.limit);
-    sqlite3_bind_blob64(statement, 3, p.low.data, p.low.size, SQLITE_STATIC);
-    sqlite3_bind_blob64(statement, 4, p.high.data, p.high.size, SQLITE_STATIC);
-    return statement;
+    size_t i = 0;
+    while (i < MAX_STATEMENTS - 1 && handle->statements[i].sql && handle->statements[i].sql != sql)
+        i++;
+    sqlite3_stmt **statement = &handle->statements[i].statement;
+    if (handle->statements[i].sql != sql) {
+        sqlite3_finalize(*statement);
+        bool ok = sqlite3_prepare_v3(handle->db, sql, -1, SQLITE_PREPARE_PERSISTENT, statement, NULL) == SQLITE_OK;
+        handle->statements[i].sql = ok ? sql : NULL;
+    }
+    sqlite3_bind_int64(*statement, 1, p.number);
+    sqlite3_bind_int64(*statement, 2, p.limit);
+    sqlite3_bind_blob64(*statement, 3, p.low.data, p.low.size, SQLITE_STATIC);
+    sqlite3_bind_blob64(*statement, 4, p.high.data, p.high.size, SQLITE_STATIC);
+    return *statement;
 }
 
-bool handle_run(struct handle *handle, enum sql sql, struct parameters parameters, bool *found, struct error *error)
+bool handle_run(struct handle *handle, const char *sql, struct parameters parameters, bool *found,
+                struct failure *error)
 {
     sqlite3_stmt *statement = handle_bind(handle, sql, parameters);
     int result = sqlite3_step(statement);
@@ -84,13 +71,13 @@ static void handle_close(struct handle *handle)
 {
     if (!handle)
         return;
-    for (size_t i = 0; i < SQL_STATEMENTS; i++)
-        sqlite3_finalize(handle->statements[i]);
+    for (size_t i = 0; i < MAX_STATEMENTS; i++)
+        sqlite3_finalize(handle->statements[i].statement);
     sqlite3_close(handle->db);
     bson_free(handle);
 }
 
-static struct handle *handle_open(struct store *store, struct error *error)
+static struct handle *handle_open(struct store *store, struct failure *error)
 {
     struct handle *handle = bson_malloc0(sizeof *handle);
     handle->store = store;
@@ -98,12 +85,9 @@ static struct handle *handle_open(struct store *store, struct error *error)
     bool ok = sqlite3_open_v2(store->path, &handle->db, flags, NULL) == SQLITE_OK &&
               sqlite3_busy_timeout(handle->db, 10000) == SQLITE_OK &&
               execute(handle, "PRAGMA page_size = 2048; PRAGMA journal_mode = WAL; PRAGMA temp_store = MEMORY;"
-                              "PRAGMA wal_autocheckpoint = 32768; PRAGMA cache_size = -8192") &&
+                              "PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -8192") &&
               execute(handle, store->temporary ? "PRAGMA synchronous = OFF" : "PRAGMA synchronous = FULL") &&
               execute(handle, schema);
-    for (size_t i = 0; ok && i < SQL_STATEMENTS; i++)
-        ok = sqlite3_prepare_v3(handle->db, statements[i], -1, SQLITE_PREPARE_PERSISTENT, &handle->statements[i],
-                                NULL) == SQLITE_OK;
     if (ok)
         return handle;
     handle_error(handle, error);
@@ -115,20 +99,21 @@ static struct handle *handle_open(struct store *store, struct error *error)
 static void group_finish(struct store *store)
 {
     struct group *group = store->group;
-    struct error ignored;
-    bool ok = !group->broken && handle_run(store->writer, SQL_COMMIT, (struct parameters){0}, NULL, &ignored);
+    bool ok = !group->broken && execute(store->writer, "COMMIT");
     if (!ok)
-        handle_run(store->writer, SQL_ROLLBACK, (struct parameters){0}, NULL, &ignored);
+        execute(store->writer, "ROLLBACK");
     store->group = NULL;
     pthread_mutex_lock(&store->group_lock);
     group->broken = !ok;
     group->done = true;
     pthread_cond_broadcast(&store->group_done);
+    if (store->log_pages > CHECKPOINT_PAGES)
+        pthread_cond_signal(&store->checkpoint_due);
     pthread_mutex_unlock(&store->group_lock);
 }
 
 /* A group is freed by its last member. */
-static bool group_leave(struct store *store, struct group *group, struct error *error)
+static bool group_leave(struct store *store, struct group *group, struct failure *error)
 {
     pthread_mutex_lock(&store->group_lock);
     while (!group->done)
@@ -137,15 +122,14 @@ static bool group_leave(struct store *store, struct group *group, struct error *
     pthread_mutex_unlock(&store->group_lock);
     if (last)
         bson_free(group);
-    return ok || error_set(error, 96, "storage: the write could not be committed");
+    return ok || fail(error, 96, "storage: the write could not be committed");
 }
 
 static void group_join(struct store *store)
 {
-    struct error ignored;
     if (!store->group) {
         store->group = bson_malloc0(sizeof *store->group);
-        handle_run(store->writer, SQL_BEGIN_WRITE, (struct parameters){0}, NULL, &ignored); /* breaks it, or not */
+        store->group->broken = !execute(store->writer, "BEGIN IMMEDIATE");
     }
     store->group->members++;
 }
@@ -160,7 +144,7 @@ struct handle *store_write_begin(struct store *store)
 }
 
 /* Whoever finds nobody queued behind it commits for all: the queue itself forms the group. */
-bool store_write_end(struct store *store, struct error *error)
+bool store_write_end(struct store *store, struct failure *error)
 {
     struct group *group = store->group;
     if (atomic_load(&store->queued) == 0 || group->members >= GROUP_LIMIT)
@@ -169,7 +153,7 @@ bool store_write_end(struct store *store, struct error *error)
     return group_leave(store, group, error);
 }
 
-bool store_flush(struct handle *writer, struct error *error)
+bool store_flush(struct handle *writer, struct failure *error)
 {
     struct store *store = writer->store;
     struct group *group = store->group;
@@ -178,7 +162,7 @@ bool store_flush(struct handle *writer, struct error *error)
     return group_leave(store, group, error);
 }
 
-struct handle *store_read_begin(struct store *store, struct error *error)
+struct handle *store_read_begin(struct store *store, struct failure *error)
 {
     pthread_mutex_lock(&store->reader_lock);
     struct handle *handle = store->readers;
@@ -187,8 +171,9 @@ struct handle *store_read_begin(struct store *store, struct error *error)
     pthread_mutex_unlock(&store->reader_lock);
     if (!handle && !(handle = handle_open(store, error)))
         return NULL;
-    if (handle_run(handle, SQL_BEGIN, (struct parameters){0}, NULL, error))
+    if (execute(handle, "BEGIN"))
         return handle;
+    handle_error(handle, error);
     handle_close(handle);
     return NULL;
 }
@@ -196,12 +181,41 @@ struct handle *store_read_begin(struct store *store, struct error *error)
 void store_read_end(struct handle *handle)
 {
     struct store *store = handle->store;
-    struct error ignored;
-    handle_run(handle, SQL_COMMIT, (struct parameters){0}, NULL, &ignored);
+    execute(handle, "COMMIT");
     pthread_mutex_lock(&store->reader_lock);
     handle->next = store->readers;
     store->readers = handle;
     pthread_mutex_unlock(&store->reader_lock);
+}
+
+static int note_log_size(void *context, sqlite3 *db, const char *name, int pages)
+{
+    (void)db, (void)name;
+    ((struct store *)context)->log_pages = pages;
+    return SQLITE_OK;
+}
+
+/* Copies most of the log while writers go on, then the rest while they wait, so that the log starts over. */
+static void *checkpoint_loop(void *context)
+{
+    struct store *store = context;
+    struct failure error = {0};
+    struct handle *handle = handle_open(store, &error);
+    pthread_mutex_lock(&store->group_lock);
+    while (handle && !store->stopping) {
+        pthread_cond_wait(&store->checkpoint_due, &store->group_lock);
+        pthread_mutex_unlock(&store->group_lock);
+        sqlite3_wal_checkpoint_v2(handle->db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+        pthread_mutex_lock(&store->write_lock);
+        if (store->group)
+            group_finish(store);
+        sqlite3_wal_checkpoint_v2(handle->db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+        pthread_mutex_unlock(&store->write_lock);
+        pthread_mutex_lock(&store->group_lock);
+    }
+    pthread_mutex_unlock(&store->group_lock);
+    handle_close(handle);
+    return NULL;
 }
 
 /* SQLite's own locks would let two servers share a file; their catalogues would then differ. */
@@ -228,6 +242,13 @@ static bool claim_file(struct store *store, const char *path, char message[256])
 void store_close(struct store *store)
 {
     static const char *const suffixes[] = {"", "-wal", "-shm"};
+    if (store->checkpointer) {
+        pthread_mutex_lock(&store->group_lock);
+        store->stopping = true;
+        pthread_cond_signal(&store->checkpoint_due);
+        pthread_mutex_unlock(&store->group_lock);
+        pthread_join(store->checkpointer, NULL);
+    }
     while (store->readers) {
         struct handle *next = store->readers->next;
         handle_close(store->readers);
@@ -251,19 +272,23 @@ void store_close(struct store *store)
 struct store *store_open(const char *path, char message[256])
 {
     struct store *store = bson_malloc0(sizeof *store);
-    struct error error = {0};
+    struct failure error = {0};
     pthread_mutex_init(&store->write_lock, NULL);
     pthread_mutex_init(&store->group_lock, NULL);
     pthread_mutex_init(&store->reader_lock, NULL);
     pthread_cond_init(&store->group_done, NULL);
+    pthread_cond_init(&store->checkpoint_due, NULL);
     sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
     if (claim_file(store, path, message)) {
         store->writer = handle_open(store, &error);
-        if (store->writer && execute(store->writer, "PRAGMA cache_size = -131072") &&
-            (catalog_load(store) || handle_error(store->writer, &error)))
+        if (store->writer && execute(store->writer, "PRAGMA cache_size = -131072"))
+            sqlite3_wal_hook(store->writer->db, note_log_size, store);
+        if (store->writer && (catalog_load(store) || handle_error(store->writer, &error)) &&
+            pthread_create(&store->checkpointer, NULL, checkpoint_loop, store) == 0)
             return store;
         snprintf(message, 256, "cannot use %.120s: %.100s", store->path, error.message);
     }
+    store->checkpointer = 0;
     store_close(store);
     return NULL;
 }

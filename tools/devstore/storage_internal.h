@@ -9,30 +9,7 @@
 #include <pthread.h>
 #include <sqlite3.h>
 
-enum sql {
-    SQL_DOCUMENT,
-    SQL_ROWS,
-    SQL_ROWS_DOWN, /* each _DOWN follows its upward twin */
-    SQL_ENTRIES,
-    SQL_ENTRIES_DOWN,
-    SQL_COUNT,
-    SQL_INSERT,
-    SQL_UPDATE,
-    SQL_DELETE,
-    SQL_CLEAR,
-    SQL_ENTRY_ADD,
-    SQL_ENTRY_REMOVE,
-    SQL_ENTRY_PROBE,
-    SQL_ENTRY_CLEAR,
-    SQL_CATALOG_ADD,
-    SQL_CATALOG_REMOVE,
-    SQL_CATALOG_MULTIKEY,
-    SQL_BEGIN,
-    SQL_BEGIN_WRITE,
-    SQL_COMMIT,
-    SQL_ROLLBACK,
-    SQL_STATEMENTS
-};
+enum { MAX_STATEMENTS = 32 };
 
 /* The parameters ?1 to ?4; a statement takes those that its text names. */
 struct parameters {
@@ -44,7 +21,10 @@ struct handle {
     sqlite3 *db;
     struct store *store;
     struct handle *next;
-    sqlite3_stmt *statements[SQL_STATEMENTS];
+    struct {
+        const char *sql;
+        sqlite3_stmt *statement;
+    } statements[MAX_STATEMENTS];
 };
 
 /* One SQLite transaction, and the commands that wait for it to be on disk. */
@@ -59,7 +39,10 @@ struct store {
     int lock_fd;
     struct handle *writer, *readers; /* readers: the idle ones */
     pthread_mutex_t write_lock, group_lock, reader_lock;
-    pthread_cond_t group_done;
+    pthread_cond_t group_done, checkpoint_due;
+    pthread_t checkpointer;
+    int log_pages;
+    bool stopping;
     atomic_int queued; /* writers that want write_lock */
     struct group *group;
     atomic_llong examined;
@@ -67,17 +50,18 @@ struct store {
     struct buffer owned; /* void *: all that the catalogue ever allocated */
 };
 
-/* The statement with its parameters bound, to be stepped and reset. */
-sqlite3_stmt *handle_bind(struct handle *handle, enum sql sql, struct parameters parameters);
+/* The statement for a constant text with its parameters bound, to be stepped and reset. One that cannot be made is
+ * NULL, and fails when it is stepped. */
+sqlite3_stmt *handle_bind(struct handle *handle, const char *sql, struct parameters parameters);
 /* Runs it up to its first row. found, unless NULL: whether there is one. */
-bool handle_run(struct handle *handle, enum sql sql, struct parameters parameters, bool *found, struct error *error);
-bool handle_error(struct handle *handle, struct error *error);
+bool handle_run(struct handle *handle, const char *sql, struct parameters parameters, bool *found,
+                struct failure *error);
+bool handle_error(struct handle *handle, struct failure *error);
 /* Changes of the catalogue are committed before anybody sees them. */
-bool store_flush(struct handle *writer, struct error *error);
-bool catalog_load(struct store *store);
-int64_t collection_end(const struct collection *collection); /* above its row numbers */
+bool store_flush(struct handle *writer, struct failure *error);
 
-/* The start of all entries of an index. */
-void index_prefix(const struct index *index, struct buffer *key);
+bool catalog_load(struct store *store);
+struct parameters all_rows(const struct collection *collection); /* number < row < limit */
+struct buffer index_prefix(int64_t id);                          /* of all entries of an index */
 
 #endif

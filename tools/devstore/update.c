@@ -6,33 +6,11 @@
 
 enum { MAX_PADDING = 1500000 };
 
-enum kind { SET, SET_ON_INSERT, UNSET, INC, MUL, MIN, MAX, RENAME, CURRENT_DATE, ON_ARRAY };
-
-static const struct operator
-{
-    const char *name;
-    enum kind kind;
-    enum array_operator array;
-}
-operators[] = {
-    {"$set", SET, 0},
-    {"$unset", UNSET, 0},
-    {"$inc", INC, 0},
-    {"$mul", MUL, 0},
-    {"$min", MIN, 0},
-    {"$max", MAX, 0},
-    {"$rename", RENAME, 0},
-    {"$setOnInsert", SET_ON_INSERT, 0},
-    {"$currentDate", CURRENT_DATE, 0},
-    {"$push", ON_ARRAY, ARRAY_PUSH},
-    {"$addToSet", ON_ARRAY, ARRAY_ADD_TO_SET},
-    {"$pull", ON_ARRAY, ARRAY_PULL},
-    {"$pullAll", ON_ARRAY, ARRAY_PULL_ALL},
-    {"$pop", ON_ARRAY, ARRAY_POP},
-};
+static const char *const names[] = {"$set",    "$setOnInsert", "$unset", "$inc",      "$mul",  "$min",     "$max",
+                                    "$rename", "$currentDate", "$push",  "$addToSet", "$pull", "$pullAll", "$pop"};
 
 struct modification {
-    const struct operator* op;
+    enum operation op;
     const char *path, *from; /* from: of a $rename */
     value arg;
     struct match *condition; /* $pull */
@@ -51,121 +29,120 @@ static int by_path(const void *x, const void *y)
     return rank_a - rank_b;
 }
 
-static bool check_path(const char *path, struct error *error)
+static bool check_path(const char *path, struct failure *error)
 {
     if (!*path)
-        return error_set(error, 56, "An empty update path is not valid.");
+        return fail(error, 56, "An empty update path is not valid.");
     for (const char *part = path;; part += strcspn(part, ".") + 1) {
         size_t length = strcspn(part, ".");
         if (length == 0)
-            return error_set(error, 56, "The update path '%s' contains an empty field name, which is not allowed.",
-                             path);
+            return fail(error, 56, "The update path '%s' contains an empty field name, which is not allowed.", path);
         if (part[0] == '$' && (length == 1 || part[1] == '['))
-            return error_set(error, 2, "positional updates are not supported: '%s'", path);
+            return fail(error, 2, "positional updates are not supported: '%s'", path);
         if (part[0] == '$')
-            return error_set(error, 52, "The dollar ($) prefixed field '%.*s' in '%s' is not valid for storage.",
-                             (int)length, part, path);
+            return fail(error, 52, "The dollar ($) prefixed field '%.*s' in '%s' is not valid for storage.",
+                        (int)length, part, path);
         if (!part[length])
             return true;
     }
 }
 
-static bool check_conflicts(const struct update *u, struct error *error)
+static bool check_conflicts(const struct update *u, struct failure *error)
 {
     for (size_t i = 1; i < u->count; i++) {
         const char *a = u->list[i - 1].path, *b = u->list[i].path;
         size_t length = strlen(a);
         if (strncmp(a, b, length) == 0 && (b[length] == 0 || b[length] == '.'))
-            return error_set(error, 40, "Updating the path '%s' would create a conflict at '%s'", b, a);
+            return fail(error, 40, "Updating the path '%s' would create a conflict at '%s'", b, a);
     }
     return true;
 }
 
-static bool check_argument(struct modification *mod, struct error *error)
+static bool check_argument(struct modification *mod, struct failure *error)
 {
-    enum kind kind = mod->op->kind;
+    enum operation op = mod->op;
     const char *type = value_text(document_get(mod->arg, "$type"));
-    if ((kind == INC || kind == MUL) && !is_number(mod->arg))
-        return error_set(error, 14, "Cannot %s with non-numeric argument: {%s}", kind == INC ? "increment" : "multiply",
-                         mod->path);
-    if ((kind == INC || kind == MUL) && mod->arg.value_type == BSON_TYPE_DECIMAL128)
-        return error_set(error, 2, "arithmetic on decimal128 is not supported");
-    if (kind == CURRENT_DATE && mod->arg.value_type != BSON_TYPE_BOOL &&
+    if ((op == INC || op == MUL) && !is_number(mod->arg))
+        return fail(error, 14, "Cannot %s with non-numeric argument: {%s}", op == INC ? "increment" : "multiply",
+                    mod->path);
+    if ((op == INC || op == MUL) && mod->arg.value_type == BSON_TYPE_DECIMAL128)
+        return fail(error, 2, "arithmetic on decimal128 is not supported");
+    if (op == CURRENT_DATE && mod->arg.value_type != BSON_TYPE_BOOL &&
         !(type && (strcmp(type, "date") == 0 || strcmp(type, "timestamp") == 0)))
-        return error_set(error, 2,
-                         "%s is not valid type for $currentDate. Please use a boolean ('true') or a $type "
-                         "expression ({$type: 'timestamp/date'}).",
-                         value_type_name(mod->arg));
-    if (kind == ON_ARRAY && mod->op->array == ARRAY_PULL)
+        return fail(error, 2,
+                    "%s is not valid type for $currentDate. Please use a boolean ('true') or a $type "
+                    "expression ({$type: 'timestamp/date'}).",
+                    value_type_name(mod->arg));
+    if (op == PULL)
         return (mod->condition = query_compile_element(mod->arg, error)) != NULL;
-    return kind != ON_ARRAY || array_check(mod->op->array, mod->arg, error);
+    return op < PUSH || array_check(op, mod->arg, error);
 }
 
-static struct modification *add(struct update *u, const struct operator* op, const char *path, value arg)
+static struct modification *add(struct update *u, enum operation op, const char *path, value arg)
 {
     u->list = bson_realloc(u->list, (u->count + 1) * sizeof *u->list);
     u->list[u->count] = (struct modification){.op = op, .path = path, .arg = arg};
     return &u->list[u->count++];
 }
 
-static bool add_rename(struct update *u, const struct operator* op, const char *from, value to, struct error *error)
+static bool add_rename(struct update *u, const char *from, value to, struct failure *error)
 {
     const char *path = value_text(to);
     if (!path)
-        return error_set(error, 2, "The 'to' field for $rename must be a string: %s", from);
+        return fail(error, 2, "The 'to' field for $rename must be a string: %s", from);
     if (strcmp(path, from) == 0)
-        return error_set(error, 2, "The source and target field for $rename must differ: %s", from);
+        return fail(error, 2, "The source and target field for $rename must differ: %s", from);
     if (strchr(from, '$') || strchr(path, '$'))
-        return error_set(error, 2, "The fields for $rename may not be dynamic: %s", from);
-    add(u, &operators[1], from, to); /* $unset */
-    add(u, op, path, to)->from = from;
+        return fail(error, 2, "The fields for $rename may not be dynamic: %s", from);
+    add(u, UNSET, from, to);
+    add(u, RENAME, path, to)->from = from;
     return check_path(path, error) && check_path(from, error);
 }
 
-static bool compile_operator(struct update *u, const char *name, value group, struct error *error)
+static bool compile_operator(struct update *u, const char *name, value group, struct failure *error)
 {
-    const struct operator* op = operators, *end = operators + sizeof operators / sizeof *operators;
-    while (op < end && strcmp(op->name, name) != 0)
+    enum operation op = SET;
+    while (op <= POP && strcmp(names[op], name) != 0)
         op++;
-    if (op == end)
-        return error_set(error, 9,
-                         "Unknown modifier: %s. Expected a valid update modifier or pipeline-style update "
-                         "specified as an array",
-                         name);
+    if (op > POP)
+        return fail(error, 9,
+                    "Unknown modifier: %s. Expected a valid update modifier or pipeline-style update "
+                    "specified as an array",
+                    name);
     if (group.value_type != BSON_TYPE_DOCUMENT)
-        return error_set(error, 9,
-                         "Modifiers operate on fields but we found type %s instead. For example: {$mod: "
-                         "{<field>: ...}} not {%s: ...}",
-                         value_type_name(group), name);
+        return fail(error, 9,
+                    "Modifiers operate on fields but we found type %s instead. For example: {$mod: "
+                    "{<field>: ...}} not {%s: ...}",
+                    value_type_name(group), name);
     for (bson_iter_t it = fields_of(group); bson_iter_next(&it);) {
         const char *path = bson_iter_key(&it);
         value arg = *bson_iter_value(&it);
-        if (op->kind == RENAME ? !add_rename(u, op, path, arg, error)
-                               : !check_path(path, error) || !check_argument(add(u, op, path, arg), error))
+        if (op == RENAME ? !add_rename(u, path, arg, error)
+                         : !check_path(path, error) || !check_argument(add(u, op, path, arg), error))
             return false;
     }
     return true;
 }
 
-static bool check_replacement(value replacement, struct error *error)
+static bool check_replacement(value replacement, struct failure *error)
 {
     for (bson_iter_t it = fields_of(replacement); bson_iter_next(&it);)
         if (*bson_iter_key(&it) == '$')
-            return error_set(error, 52,
-                             "The dollar ($) prefixed field '%s' in '%s' is not allowed in the context of an "
-                             "update's replacement document. Consider using an aggregation pipeline with "
-                             "$replaceWith.",
-                             bson_iter_key(&it), bson_iter_key(&it));
+            return fail(error, 52,
+                        "The dollar ($) prefixed field '%s' in '%s' is not allowed in the context of an "
+                        "update's replacement document. Consider using an aggregation pipeline with "
+                        "$replaceWith.",
+                        bson_iter_key(&it), bson_iter_key(&it));
     return true;
 }
 
-bool update_compile(struct update *u, value spec, struct error *error)
+bool update_compile(struct update *u, value spec, struct failure *error)
 {
     *u = (struct update){0};
     if (spec.value_type == BSON_TYPE_ARRAY)
-        return error_set(error, 115, "pipeline-style updates are not supported");
+        return fail(error, 115, "pipeline-style updates are not supported");
     if (spec.value_type != BSON_TYPE_DOCUMENT)
-        return error_set(error, 9, "Update argument must be either an object or an array");
+        return fail(error, 9, "Update argument must be either an object or an array");
     bson_iter_t it = fields_of(spec);
     if (!bson_iter_next(&it) || *bson_iter_key(&it) != '$') {
         u->replacement = spec;
@@ -191,34 +168,34 @@ void update_free(struct update *u)
 struct edit {
     const struct modification *mod;
     value original; /* the document before the whole update */
-    struct error *error;
+    struct failure *error;
 };
 
 static bool apply_arithmetic(struct edit *e, const char *key, value old, bson_t *out)
 {
-    const struct operator* op = e->mod->op;
+    enum operation op = e->mod->op;
     value arg = e->mod->arg;
     int64_t x = 0, y = 0, whole;
-    if (!old.value_type && op->kind == MUL)
+    if (!old.value_type && op == MUL)
         old = (value){.value_type = arg.value_type}; /* a zero of that type */
     if (!old.value_type)
         return bson_append_value(out, key, -1, &arg);
     if (!is_number(old))
-        return error_set(e->error, 14,
-                         "Cannot apply %s to a value of non-numeric type. The document has the field '%s' "
-                         "of non-numeric type %s",
-                         op->name, key, value_type_name(old));
+        return fail(e->error, 14,
+                    "Cannot apply %s to a value of non-numeric type. The document has the field '%s' "
+                    "of non-numeric type %s",
+                    names[op], key, value_type_name(old));
     if (old.value_type == BSON_TYPE_DECIMAL128)
-        return error_set(e->error, 2, "arithmetic on decimal128 is not supported");
+        return fail(e->error, 2, "arithmetic on decimal128 is not supported");
     if (old.value_type == BSON_TYPE_DOUBLE || arg.value_type == BSON_TYPE_DOUBLE) {
         double p = value_to_double(old), q = value_to_double(arg);
-        return bson_append_double(out, key, -1, op->kind == MUL ? p * q : p + q);
+        return bson_append_double(out, key, -1, op == MUL ? p * q : p + q);
     }
     value_to_int64(old, &x);
     value_to_int64(arg, &y);
-    if (op->kind == MUL ? __builtin_mul_overflow(x, y, &whole) : __builtin_add_overflow(x, y, &whole))
-        return error_set(e->error, 2, "Failed to apply %s operations to current value ((NumberLong)%lld)", op->name,
-                         (long long)x);
+    if (op == MUL ? __builtin_mul_overflow(x, y, &whole) : __builtin_add_overflow(x, y, &whole))
+        return fail(e->error, 2, "Failed to apply %s operations to current value ((NumberLong)%lld)", names[op],
+                    (long long)x);
     if (old.value_type == BSON_TYPE_INT64 || arg.value_type == BSON_TYPE_INT64)
         return bson_append_int64(out, key, -1, whole);
     append_number(out, key, whole); /* an int64 when it does not fit */
@@ -232,7 +209,7 @@ static bool apply_leaf(struct edit *e, const char *key, value old, bson_type_t p
     const char *type = value_text(document_get(mod->arg, "$type"));
     struct timeval now;
     int order;
-    switch (mod->op->kind) {
+    switch (mod->op) {
     case SET:
     case SET_ON_INSERT:
         append_value(out, key, mod->arg);
@@ -245,7 +222,7 @@ static bool apply_leaf(struct edit *e, const char *key, value old, bson_type_t p
     case MIN:
     case MAX:
         order = old.value_type ? value_compare(mod->arg, old) : 0;
-        append_value(out, key, !old.value_type || (mod->op->kind == MIN ? order < 0 : order > 0) ? mod->arg : old);
+        append_value(out, key, !old.value_type || (mod->op == MIN ? order < 0 : order > 0) ? mod->arg : old);
         return true;
     case RENAME:
         append_value(out, key, document_path(e->original, mod->from));
@@ -255,7 +232,7 @@ static bool apply_leaf(struct edit *e, const char *key, value old, bson_type_t p
         return type && strcmp(type, "timestamp") == 0 ? bson_append_timestamp(out, key, -1, (uint32_t)now.tv_sec, 1)
                                                       : bson_append_timeval(out, key, -1, &now);
     default:
-        return array_apply(mod->op->array, old, mod->arg, mod->condition, key, out, e->error);
+        return array_apply(mod->op, old, mod->arg, mod->condition, key, out, e->error);
     }
 }
 
@@ -267,16 +244,15 @@ static bool is_array_index(const char *path)
 
 static bool creates(const struct modification *mod)
 {
-    return mod->op->kind != UNSET &&
-           (mod->op->kind != ON_ARRAY || mod->op->array == ARRAY_PUSH || mod->op->array == ARRAY_ADD_TO_SET);
+    return mod->op != UNSET && mod->op <= ADD_TO_SET;
 }
 
 static bool not_viable(struct edit *e, const char *part, const char *key, value in)
 {
     bson_string_t *text = bson_string_new(NULL);
     value_print(text, in);
-    error_set(e->error, 28, "Cannot create field '%.*s' in element {%s: %.300s}", (int)strcspn(part, "."), part, key,
-              text->str);
+    fail(e->error, 28, "Cannot create field '%.*s' in element {%s: %.300s}", (int)strcspn(part, "."), part, key,
+         text->str);
     bson_string_free(text, true);
     return false;
 }
@@ -318,7 +294,7 @@ static bool edit_fields(struct edit *e, value container, const char *path, bson_
     if (ok && !found && creates(e->mod)) {
         size_t index = array ? strtoul(key, NULL, 10) : 0;
         if (index > count + MAX_PADDING)
-            ok = error_set(e->error, 2, "can't backfill more than %d elements", MAX_PADDING);
+            ok = fail(e->error, 2, "can't backfill more than %d elements", MAX_PADDING);
         for (; ok && array && count < index; count++)
             append_item(out, count, (value){.value_type = BSON_TYPE_NULL});
         ok = ok && edit_field(e, key, (value){0}, container.value_type, rest, out);
@@ -327,7 +303,7 @@ static bool edit_fields(struct edit *e, value container, const char *path, bson_
     return ok;
 }
 
-static bool replace(const struct update *u, value document, bson_t *out, struct error *error)
+static bool replace(const struct update *u, value document, bson_t *out, struct failure *error)
 {
     value id = document_get(document, "_id"), wanted = document_get(u->replacement, "_id");
     append_value(out, "_id", id.value_type ? id : wanted);
@@ -338,15 +314,15 @@ static bool replace(const struct update *u, value document, bson_t *out, struct 
         return true;
     bson_string_t *text = bson_string_new(NULL);
     value_print(text, wanted);
-    error_set(error, 66,
-              "After applying the update, the (immutable) field '_id' was found to have been altered to "
-              "_id: %s",
-              text->str);
+    fail(error, 66,
+         "After applying the update, the (immutable) field '_id' was found to have been altered to "
+         "_id: %s",
+         text->str);
     bson_string_free(text, true);
     return false;
 }
 
-static bool edit(bson_t **now, const struct modification *mod, value original, struct error *error)
+static bool edit(bson_t **now, const struct modification *mod, value original, struct failure *error)
 {
     struct edit e = {.mod = mod, .original = original, .error = error};
     bson_t *next = bson_new();
@@ -356,35 +332,35 @@ static bool edit(bson_t **now, const struct modification *mod, value original, s
     return ok;
 }
 
-static bool modify(const struct update *u, value document, bool inserting, bson_t *out, struct error *error)
+static bool modify(const struct update *u, value document, bool inserting, bson_t *out, struct failure *error)
 {
     bson_t *now = bson_new_from_data(document.value.v_doc.data, document.value.v_doc.data_len);
     bool ok = true;
     for (size_t i = 0; ok && i < u->count; i++) {
         const struct modification *mod = &u->list[i];
-        if ((mod->op->kind != SET_ON_INSERT || inserting) &&
-            (mod->op->kind != RENAME || document_path(document, mod->from).value_type))
+        if ((mod->op != SET_ON_INSERT || inserting) &&
+            (mod->op != RENAME || document_path(document, mod->from).value_type))
             ok = edit(&now, mod, document, error);
     }
     value id = document_get(document, "_id");
     if (ok && id.value_type && value_compare(id, document_get(document_of(now), "_id")) != 0)
-        ok = error_set(error, 66, "Performing an update on the path '_id' would modify the immutable field '_id'");
+        ok = fail(error, 66, "Performing an update on the path '_id' would modify the immutable field '_id'");
     bson_concat(out, now);
     bson_destroy(now);
     return ok;
 }
 
-bool update_apply(const struct update *u, value document, bool inserting, bson_t *out, struct error *error)
+bool update_apply(const struct update *u, value document, bool inserting, bson_t *out, struct failure *error)
 {
     bson_reinit(out);
     if (!(u->replacement.value_type ? replace(u, document, out, error) : modify(u, document, inserting, out, error)))
         return false;
     return out->len <= MAX_DOCUMENT_BYTES ||
-           error_set(error, 17419, "Resulting document after update is larger than %d", MAX_DOCUMENT_BYTES);
+           fail(error, 17419, "Resulting document after update is larger than %d", MAX_DOCUMENT_BYTES);
 }
 
 /* The equalities of the filter are the first fields of the new document; a replacement takes the _id alone. */
-static bool add_equalities(const struct match *query, bool replacement, bson_t **base, struct error *error)
+static bool add_equalities(const struct match *query, bool replacement, bson_t **base, struct failure *error)
 {
     bool ok = true;
     for (const struct match *m = query->children; ok && m; m = m->next) {
@@ -393,14 +369,14 @@ static bool add_equalities(const struct match *query, bool replacement, bson_t *
         if (m->op != MATCH_EQ || m->negated || (replacement && strcmp(m->path, "_id") != 0))
             continue;
         if (document_path(document_of(*base), m->path).value_type)
-            return error_set(error, 54, "cannot infer query fields to set, path '%s' is matched twice", m->path);
-        struct modification mod = {.op = &operators[0], .path = m->path, .arg = m->arg}; /* $set */
+            return fail(error, 54, "cannot infer query fields to set, path '%s' is matched twice", m->path);
+        struct modification mod = {.op = SET, .path = m->path, .arg = m->arg};
         ok = edit(base, &mod, m->arg, error);
     }
     return ok;
 }
 
-bool update_upsert(const struct update *u, const struct match *query, bson_t *out, struct error *error)
+bool update_upsert(const struct update *u, const struct match *query, bson_t *out, struct failure *error)
 {
     bson_t *base = bson_new(), made = BSON_INITIALIZER;
     bool ok = add_equalities(query, u->replacement.value_type != BSON_TYPE_EOD, &base, error) &&
@@ -411,30 +387,30 @@ bool update_upsert(const struct update *u, const struct match *query, bson_t *ou
     return ok;
 }
 
-static bool check_id(value id, struct error *error)
+static bool check_id(value id, struct failure *error)
 {
     if (id.value_type == BSON_TYPE_ARRAY || id.value_type == BSON_TYPE_REGEX || id.value_type == BSON_TYPE_UNDEFINED)
-        return error_set(error, 53, "The '_id' value cannot be of type %s", value_type_name(id));
+        return fail(error, 53, "The '_id' value cannot be of type %s", value_type_name(id));
     for (bson_iter_t it = fields_of(id); bson_iter_next(&it);)
         if (*bson_iter_key(&it) == '$')
-            return error_set(error, 52, "_id fields may not contain '$'-prefixed fields: %s is not valid for storage.",
-                             bson_iter_key(&it));
+            return fail(error, 52, "_id fields may not contain '$'-prefixed fields: %s is not valid for storage.",
+                        bson_iter_key(&it));
     return true;
 }
 
-bool document_check_depth(value document, struct error *error)
+bool document_check_depth(value document, struct failure *error)
 {
     return document_check(document.value.v_doc.data, document.value.v_doc.data_len, MAX_DOCUMENT_DEPTH) ||
-           error_set(error, 15, "Document exceeds the maximum of %d nested levels", MAX_DOCUMENT_DEPTH);
+           fail(error, 15, "Document exceeds the maximum of %d nested levels", MAX_DOCUMENT_DEPTH);
 }
 
-bool document_for_storage(value document, bson_t *out, struct error *error)
+bool document_for_storage(value document, bson_t *out, struct failure *error)
 {
     value id = document_get(document, "_id");
     bson_oid_t made;
     if (document.value.v_doc.data_len > MAX_DOCUMENT_BYTES)
-        return error_set(error, 10334, "object to insert too large. size in bytes: %u, max size: %d",
-                         document.value.v_doc.data_len, MAX_DOCUMENT_BYTES);
+        return fail(error, 10334, "object to insert too large. size in bytes: %u, max size: %d",
+                    document.value.v_doc.data_len, MAX_DOCUMENT_BYTES);
     if (!document_check_depth(document, error) || !check_id(id, error))
         return false;
     bson_reinit(out);

@@ -41,50 +41,49 @@ static bool is_direction(value v)
     return value_to_int64(v, &number) && (number == 1 || number == -1);
 }
 
-static bool check_sort(value sort, struct error *error)
+static bool check_sort(value sort, struct failure *error)
 {
     if (sort.value_type != BSON_TYPE_DOCUMENT)
-        return is_direction(sort) || error_set(error, 2,
-                                               "The $sort is invalid: use 1/-1 to sort the whole element, or "
-                                               "{field:1/-1} to sort embedded fields");
+        return is_direction(sort) || fail(error, 2,
+                                          "The $sort is invalid: use 1/-1 to sort the whole element, or "
+                                          "{field:1/-1} to sort embedded fields");
     for (bson_iter_t it = fields_of(sort); bson_iter_next(&it);)
         if (!is_direction(*bson_iter_value(&it)))
-            return error_set(error, 2, "The $sort element value must be either 1 or -1");
-    return !document_is_empty(sort) ||
-           error_set(error, 2, "The $sort pattern is empty when it should be a set of fields.");
+            return fail(error, 2, "The $sort element value must be either 1 or -1");
+    return !document_is_empty(sort) || fail(error, 2, "The $sort pattern is empty when it should be a set of fields.");
 }
 
-static bool check_modifiers(enum array_operator op, value arg, struct error *error)
+static bool check_modifiers(enum operation op, value arg, struct failure *error)
 {
-    const char *name = op == ARRAY_PUSH ? "$push" : "$addToSet";
+    const char *name = op == PUSH ? "$push" : "$addToSet";
     int64_t number;
     for (bson_iter_t it = fields_of(arg); bson_iter_next(&it);) {
         const char *key = bson_iter_key(&it);
         value v = *bson_iter_value(&it);
         bool each = strcmp(key, "$each") == 0, sort = strcmp(key, "$sort") == 0;
         if (each && v.value_type != BSON_TYPE_ARRAY)
-            return error_set(error, op == ARRAY_PUSH ? 2 : 14,
-                             "The argument to $each in %s must be an array but it was "
-                             "of type %s",
-                             name, value_type_name(v));
-        if (!each && (op != ARRAY_PUSH || (!sort && strcmp(key, "$slice") && strcmp(key, "$position"))))
-            return error_set(error, 2, "Unrecognized clause in %s: %s", name, key);
+            return fail(error, op == PUSH ? 2 : 14,
+                        "The argument to $each in %s must be an array but it was "
+                        "of type %s",
+                        name, value_type_name(v));
+        if (!each && (op != PUSH || (!sort && strcmp(key, "$slice") && strcmp(key, "$position"))))
+            return fail(error, 2, "Unrecognized clause in %s: %s", name, key);
         if (!each && !sort && !value_to_int64(v, &number))
-            return error_set(error, 2, "The value for %s must be an integer value but was given type: %s", key,
-                             value_type_name(v));
+            return fail(error, 2, "The value for %s must be an integer value but was given type: %s", key,
+                        value_type_name(v));
         if (sort && !check_sort(v, error))
             return false;
     }
     return true;
 }
 
-bool array_check(enum array_operator op, value arg, struct error *error)
+bool array_check(enum operation op, value arg, struct failure *error)
 {
-    if (op == ARRAY_POP)
-        return is_direction(arg) || error_set(error, 9, "$pop expects 1 or -1");
-    if (op == ARRAY_PULL_ALL)
+    if (op == POP)
+        return is_direction(arg) || fail(error, 9, "$pop expects 1 or -1");
+    if (op == PULL_ALL)
         return arg.value_type == BSON_TYPE_ARRAY ||
-               error_set(error, 2, "$pullAll requires an array argument but was given a %s", value_type_name(arg));
+               fail(error, 2, "$pullAll requires an array argument but was given a %s", value_type_name(arg));
     return arg.value_type != BSON_TYPE_DOCUMENT || !document_get(arg, "$each").value_type ||
            check_modifiers(op, arg, error);
 }
@@ -180,30 +179,30 @@ static void pop(struct buffer *list, value existing, value arg)
         memmove(list->data, items(list) + 1, list->size);
 }
 
-static bool not_an_array(enum array_operator op, value existing, const char *key, struct error *error)
+static bool not_an_array(enum operation op, value existing, const char *key, struct failure *error)
 {
     const char *type = value_type_name(existing);
-    if (op == ARRAY_PUSH)
-        return error_set(error, 2, "The field '%s' must be an array but is of type %s", key, type);
-    if (op == ARRAY_POP)
-        return error_set(error, 14, "Path '%s' contains an element of non-array type '%s'", key, type);
-    if (op == ARRAY_ADD_TO_SET)
-        return error_set(error, 2, "Cannot apply $addToSet to non-array field. Field named '%s' has non-array type %s",
-                         key, type);
-    return error_set(error, 2, "Cannot apply $pull to a non-array value");
+    if (op == PUSH)
+        return fail(error, 2, "The field '%s' must be an array but is of type %s", key, type);
+    if (op == POP)
+        return fail(error, 14, "Path '%s' contains an element of non-array type '%s'", key, type);
+    if (op == ADD_TO_SET)
+        return fail(error, 2, "Cannot apply $addToSet to non-array field. Field named '%s' has non-array type %s", key,
+                    type);
+    return fail(error, 2, "Cannot apply $pull to a non-array value");
 }
 
-bool array_apply(enum array_operator op, value existing, value arg, const struct match *condition, const char *key,
-                 bson_t *out, struct error *error)
+bool array_apply(enum operation op, value existing, value arg, const struct match *condition, const char *key,
+                 bson_t *out, struct failure *error)
 {
     if (existing.value_type && existing.value_type != BSON_TYPE_ARRAY)
         return not_an_array(op, existing, key, error);
     struct buffer list = {0};
-    if (op == ARRAY_PUSH)
+    if (op == PUSH)
         push(&list, existing, arg);
-    else if (op == ARRAY_ADD_TO_SET)
+    else if (op == ADD_TO_SET)
         add_to_set(&list, existing, arg);
-    else if (op == ARRAY_POP)
+    else if (op == POP)
         pop(&list, existing, arg);
     else
         pull(&list, existing, arg, condition);

@@ -32,7 +32,7 @@ void buffer_free(struct buffer *buffer)
     *buffer = (struct buffer){0};
 }
 
-bool error_set(struct error *error, int code, const char *format, ...)
+bool fail(struct failure *error, int code, const char *format, ...)
 {
     va_list list;
     va_start(list, format);
@@ -42,10 +42,10 @@ bool error_set(struct error *error, int code, const char *format, ...)
     return false;
 }
 
-void error_clear(struct error *error)
+void failure_clear(struct failure *error)
 {
     bson_destroy(error->details);
-    *error = (struct error){0};
+    *error = (struct failure){0};
 }
 
 int32_t int32_at(const uint8_t *at)

@@ -24,7 +24,7 @@ struct buffer {
     size_t size, capacity;
 };
 
-struct error {
+struct failure {
     int code; /* MongoDB's */
     char message[768];
     bson_t *details; /* further fields of the answer (keyPattern, keyValue), or NULL */
@@ -34,9 +34,9 @@ void buffer_append(struct buffer *buffer, const void *data, size_t size);
 int buffer_compare(const void *a, const void *b); /* struct buffer: memcmp, then length */
 void buffer_free(struct buffer *buffer);
 
-/* error_set always returns false, so that a failing function can end with it. */
-bool error_set(struct error *error, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
-void error_clear(struct error *error);
+/* fail always returns false, so that a failing function can end with it. */
+bool fail(struct failure *error, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void failure_clear(struct failure *error);
 
 /* Reading. A value that is neither a document nor an array has no fields. */
 int32_t int32_at(const uint8_t *at);

@@ -1,8 +1,8 @@
 /* Sockets and frames. Whatever a stranger sends ends his own connection at most. */
-#include "wire.h"
+#include "commands.h"
 
 #include <errno.h>
-#include <netdb.h>
+#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
@@ -196,7 +196,7 @@ static void welcome(struct server *server, int fd)
     bson_free(c);
 }
 
-void listener_serve(int listener, struct server *server)
+void server_run(struct server *server, int listener)
 {
     struct pollfd fds[2] = {{.fd = server->stop_fd, .events = POLLIN}, {.fd = listener, .events = POLLIN}};
     while (!(fds[0].revents & POLLIN)) {
@@ -212,47 +212,4 @@ void listener_serve(int listener, struct server *server)
     while (server->connections > 0)
         pthread_cond_wait(&server->left, &server->lock);
     pthread_mutex_unlock(&server->lock);
-}
-
-static int listen_at(const struct addrinfo *address)
-{
-    int on = 1, fd = socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0 &&
-        bind(fd, address->ai_addr, address->ai_addrlen) == 0 && listen(fd, 256) == 0)
-        return fd;
-    int why = errno;
-    if (fd >= 0)
-        close(fd);
-    errno = why;
-    return -1;
-}
-
-int listener_open(const char *address, char message[256])
-{
-    const char *colon = strrchr(address, ':');
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV}, *found = NULL;
-    bool bracketed = colon && *address == '[' && colon[-1] == ']'; /* [::1]:27017 */
-    char *host = colon ? bson_strndup(address + bracketed, (size_t)(colon - address) - 2 * bracketed) : NULL;
-    int failed = colon ? getaddrinfo(*host ? host : NULL, colon + 1, &hints, &found) : EAI_NONAME, fd = -1;
-    bson_free(host);
-    if (failed) {
-        snprintf(message, 256, "--listen %.100s is not host:port (%.100s)", address, gai_strerror(failed));
-        return -1;
-    }
-    fd = listen_at(found);
-    if (fd < 0)
-        snprintf(message, 256, "cannot listen on %.100s: %s", address, strerror(errno));
-    freeaddrinfo(found);
-    return fd;
-}
-
-void listener_name(int listener, char text[64])
-{
-    struct sockaddr_storage address;
-    socklen_t size = sizeof address;
-    char host[48] = "?", port[8] = "?";
-    if (getsockname(listener, (struct sockaddr *)&address, &size) == 0)
-        getnameinfo((struct sockaddr *)&address, size, host, sizeof host, port, sizeof port,
-                    NI_NUMERICHOST | NI_NUMERICSERV);
-    snprintf(text, 64, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
 }
