@@ -21,14 +21,14 @@ static struct index *index_new(struct store *store, int64_t id, value spec, bool
 {
     struct index *index = own(store, bson_malloc0(sizeof *index));
     struct buffer copy = {0};
-    buffer_append(&copy, spec.value.v_doc.data, spec.value.v_doc.data_len);
+    buffer_append_document(&copy, spec);
     index->id = id;
     index->spec = document_view(own(store, copy.data));
     index->name = value_text(document_get(index->spec, "name"));
     index->unique = value_truth(document_get(spec, "unique")) || strcmp(index->name, "_id_") == 0;
     atomic_init(&index->multikey, multikey);
-    for (bson_iter_t it = fields_of(document_get(index->spec, "key")); bson_iter_next(&it);)
-        index->paths[index->count++] = bson_iter_key(&it);
+    for (struct fields it = fields_of(document_get(index->spec, "key")); fields_next(&it);)
+        index->paths[index->count++] = it.key;
     return index;
 }
 

@@ -130,17 +130,17 @@ static bool in_words(const char *words, const char *word)
 
 bool check_refused(value document, const char *words, struct failure *error)
 {
-    for (bson_iter_t it = fields_of(document); bson_iter_next(&it);)
-        if (in_words(words, bson_iter_key(&it)) && value_truth(*bson_iter_value(&it)))
-            return fail(error, 115, "option '%s' is not supported", bson_iter_key(&it));
+    for (struct fields it = fields_of(document); fields_next(&it);)
+        if (in_words(words, it.key) && value_truth(it.v))
+            return fail(error, 115, "option '%s' is not supported", it.key);
     return true;
 }
 
 bool check_known(value document, const char *where, const char *known, struct failure *error)
 {
-    for (bson_iter_t it = fields_of(document); bson_iter_next(&it);)
-        if (!in_words(known, bson_iter_key(&it)))
-            return fail(error, 40415, "BSON field '%s.%s' is an unknown field.", where, bson_iter_key(&it));
+    for (struct fields it = fields_of(document); fields_next(&it);)
+        if (!in_words(known, it.key))
+            return fail(error, 40415, "BSON field '%s.%s' is an unknown field.", where, it.key);
     return true;
 }
 
@@ -170,12 +170,12 @@ static bool check_concerns(struct request *request, struct failure *error)
 
 static bool check_request(struct request *request, const struct command *command, struct failure *error)
 {
-    bson_iter_t it = fields_of(request->body);
+    struct fields it = fields_of(request->body);
     int64_t limit = 0;
-    bson_iter_next(&it); /* the command's name */
-    while (command->known && bson_iter_next(&it))
-        if (!in_words(command->known, bson_iter_key(&it)) && !in_words(generic_fields, bson_iter_key(&it)))
-            return fail(error, 40415, "BSON field '%s.%s' is an unknown field.", request->name, bson_iter_key(&it));
+    fields_next(&it); /* the command's name */
+    while (command->known && fields_next(&it))
+        if (!in_words(command->known, it.key) && !in_words(generic_fields, it.key))
+            return fail(error, 40415, "BSON field '%s.%s' is an unknown field.", request->name, it.key);
     if (argument(request, "txnNumber").value_type)
         return fail(error, 20, "Transaction numbers are only allowed on a replica set member or mongos");
     if (!value_text(argument(request, "$db")) && !request->legacy)
@@ -242,8 +242,8 @@ static bool run(struct request *request)
 bool command_run(struct request *request, bson_t *reply)
 {
     bson_t after = BSON_INITIALIZER;
-    bson_iter_t it = fields_of(request->body);
-    request->name = bson_iter_next(&it) ? bson_iter_key(&it) : "";
+    struct fields it = fields_of(request->body);
+    request->name = fields_next(&it) ? it.key : "";
     request->out = reply;
     if (!request->legacy)
         request->db = value_text(argument(request, "$db")) ? value_text(argument(request, "$db")) : "";

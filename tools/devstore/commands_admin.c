@@ -48,14 +48,11 @@ bool command_server_status(struct request *request)
 {
     struct server *server = request->server;
     int64_t uptime = clock_ms() - server->started_ms;
-    pthread_mutex_lock(&server->lock);
-    int connections = server->connections;
-    pthread_mutex_unlock(&server->lock);
     BCON_APPEND(request->out, "host", BCON_UTF8("localhost"), "version", BCON_UTF8("6.0.0"), "process",
                 BCON_UTF8("waybill-devstore"), "pid", BCON_INT64(getpid()), "uptime",
                 BCON_DOUBLE((double)(uptime / 1000)), "uptimeMillis", BCON_INT64(uptime), "localTime",
-                BCON_DATE_TIME(wall_ms()), "connections", "{", "current", BCON_INT32(connections), "}", "storageEngine",
-                "{", "name", BCON_UTF8("devstore"), "}", "devstore", "{", "docsExamined",
+                BCON_DATE_TIME(wall_ms()), "connections", "{", "current", BCON_INT32(server->connections), "}",
+                "storageEngine", "{", "name", BCON_UTF8("devstore"), "}", "devstore", "{", "docsExamined",
                 BCON_INT64(store_examined(server->store)), "}");
     return true;
 }
@@ -134,11 +131,10 @@ bool command_drop_database(struct request *request)
 static bool check_index_key(value key, struct failure *error)
 {
     size_t count = 0;
-    for (bson_iter_t it = fields_of(key); bson_iter_next(&it); count++) {
-        const char *path = bson_iter_key(&it);
-        if (!*path || *path == '$' || strstr(path, ".$"))
-            return fail(error, 67, "Index key contains an illegal field name: '%s'", path);
-        if (value_to_double(*bson_iter_value(&it)) == 0)
+    for (struct fields it = fields_of(key); fields_next(&it); count++) {
+        if (!*it.key || *it.key == '$' || strstr(it.key, ".$"))
+            return fail(error, 67, "Index key contains an illegal field name: '%s'", it.key);
+        if (value_to_double(it.v) == 0)
             return fail(error, 67,
                         "Values in v:2 index key pattern must be numbers other than 0; special index "
                         "types are not supported");
@@ -200,8 +196,8 @@ bool command_create_indexes(struct request *request)
     int32_t before = created ? 1 : index_count(request->collection);
     if (list.value_type != BSON_TYPE_ARRAY || document_is_empty(list))
         return fail(&request->error, 2, "Must specify at least one index to create");
-    for (bson_iter_t it = fields_of(list); bson_iter_next(&it);)
-        if (!add_index(request, *bson_iter_value(&it)))
+    for (struct fields it = fields_of(list); fields_next(&it);)
+        if (!add_index(request, it.v))
             return false;
     int32_t after = index_count(request->collection);
     BCON_APPEND(request->out, "numIndexesBefore", BCON_INT32(before), "numIndexesAfter", BCON_INT32(after),
@@ -254,8 +250,8 @@ bool command_drop_indexes(struct request *request)
             return false;
     if (all || which.value_type != BSON_TYPE_ARRAY)
         return all || drop_index(request, which);
-    for (bson_iter_t it = fields_of(which); bson_iter_next(&it);)
-        if (!drop_index(request, *bson_iter_value(&it)))
+    for (struct fields it = fields_of(which); fields_next(&it);)
+        if (!drop_index(request, it.v))
             return false;
     return true;
 }

@@ -123,11 +123,11 @@ bool command_get_more(struct request *request)
 bool command_kill_cursors(struct request *request)
 {
     struct buffer killed = {0}, missing = {0}, none = {0};
-    for (bson_iter_t it = fields_of(argument(request, "cursors")); bson_iter_next(&it);) {
+    for (struct fields it = fields_of(argument(request, "cursors")); fields_next(&it);) {
         int64_t id = 0;
-        value_to_int64(*bson_iter_value(&it), &id);
+        value_to_int64(it.v, &id);
         struct cursor *c = cursor_take(request->server->cursors, id, request->ns);
-        buffer_append(c ? &killed : &missing, bson_iter_value(&it), sizeof(value));
+        buffer_append(c ? &killed : &missing, &it.v, sizeof(value));
         if (c)
             cursor_free(c);
     }
@@ -166,7 +166,7 @@ static bool search_collect(struct request *request, struct search *s, int64_t en
     int64_t row;
     int found;
     while ((found = scan_next(&s->scan, &row, &document, &request->error)) == 1) {
-        buffer_append(results, document.value.v_doc.data, document.value.v_doc.data_len);
+        buffer_append_document(results, document);
         if (enough && --enough == 0)
             return true;
     }

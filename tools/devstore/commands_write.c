@@ -15,13 +15,15 @@ struct batch {
     size_t upserted_count, error_count;
 };
 
-#define BATCH(r)                                                                                                       \
-    {                                                                                                                  \
-        .request = (r), .error = &(r)->error, .changed = BSON_INITIALIZER, .upserted = BSON_INITIALIZER,               \
-        .errors = BSON_INITIALIZER                                                                                     \
-    }
+static void batch_begin(struct batch *b, struct request *request)
+{
+    *b = (struct batch){.request = request, .error = &request->error};
+    bson_init(&b->changed);
+    bson_init(&b->upserted);
+    bson_init(&b->errors);
+}
 
-static void batch_free(struct batch *b)
+static void batch_end(struct batch *b)
 {
     buffer_free(&b->found);
     bson_destroy(&b->changed);
@@ -37,11 +39,11 @@ static bool statements(struct request *request, const char *name, struct buffer 
         if (strcmp(request->sequences[i].name, name) == 0)
             for (size_t at = 0; documents_next(&request->sequences[i].documents, &at, &document);)
                 buffer_append(list, &document, sizeof document);
-    for (bson_iter_t it = fields_of(array); bson_iter_next(&it);) {
-        document = *bson_iter_value(&it);
+    for (struct fields it = fields_of(array); fields_next(&it);) {
+        document = it.v;
         if (document.value_type != BSON_TYPE_DOCUMENT)
             return fail(&request->error, 14, "BSON field '%s.%s.%s' is the wrong type '%s', expected type 'object'",
-                        request->name, name, bson_iter_key(&it), value_type_name(document));
+                        request->name, name, it.key, value_type_name(document));
         buffer_append(list, &document, sizeof document);
     }
     size_t count = list->size / sizeof document;
@@ -65,8 +67,9 @@ static bool run_batch(struct request *request, const char *list_name,
                       bool (*check)(value statement, struct failure *error),
                       bool (*run)(struct batch *b, value statement, size_t index))
 {
-    struct batch b = BATCH(request);
+    struct batch b;
     struct buffer list = {0};
+    batch_begin(&b, request);
     bool ok = statements(request, list_name, &list);
     const value *statement = (const void *)list.data;
     size_t count = list.size / sizeof *statement;
@@ -84,7 +87,7 @@ static bool run_batch(struct request *request, const char *list_name,
     if (b.error_count)
         bson_append_array(request->out, "writeErrors", -1, &b.errors);
     buffer_free(&list);
-    batch_free(&b);
+    batch_end(&b);
     return ok;
 }
 
@@ -128,7 +131,7 @@ static int find_first(struct batch *b, const struct match *query, value sort, va
             *row = at;
             b->found.size = best.size = 0;
             buffer_append(&best, key.data, key.size);
-            buffer_append(&b->found, document.value.v_doc.data, document.value.v_doc.data_len);
+            buffer_append_document(&b->found, document);
         }
         buffer_free(&key);
     }
@@ -323,16 +326,17 @@ static bool find_and_modify(struct batch *b, const struct match *query, const st
 bool command_find_and_modify(struct request *request)
 {
     struct failure *error = &request->error;
-    struct batch b = BATCH(request);
+    struct batch b;
     struct update u = {0};
     struct match *query = NULL;
     struct projection projection;
+    batch_begin(&b, request);
     bool ok = check_find_and_modify(request, error) && (query = query_compile(argument(request, "query"), error)) &&
               projection_check(&projection, argument(request, "fields"), error) &&
               (flag(request, "remove") || update_compile(&u, argument(request, "update"), error)) &&
               find_and_modify(&b, query, &u, &projection);
     update_free(&u);
     query_free(query);
-    batch_free(&b);
+    batch_end(&b);
     return ok;
 }

@@ -45,7 +45,7 @@ bool command_configure_failpoint(struct request *request)
         return fail(error, 2, "failCommand needs data.failCommands");
     pthread_mutex_lock(&f->lock);
     f->content.size = 0;
-    buffer_append(&f->content, data.value.v_doc.data, data.value.v_doc.data_len);
+    buffer_append_document(&f->content, data);
     f->skip = skip;
     f->times = times;
     pthread_mutex_unlock(&f->lock);
@@ -59,8 +59,8 @@ static bool is_meant(struct failpoint *f, const struct request *request, value d
     const char *ns = value_text(document_get(data, "namespace")), *dot = ns ? strchr(ns, '.') : NULL;
     const char *collection = value_text(argument(request, request->name));
     bool named = false;
-    for (bson_iter_t it = fields_of(document_get(data, "failCommands")); bson_iter_next(&it);)
-        named = named || (BSON_ITER_HOLDS_UTF8(&it) && strcmp(bson_iter_utf8(&it, NULL), request->name) == 0);
+    for (struct fields it = fields_of(document_get(data, "failCommands")); fields_next(&it);)
+        named = named || (value_text(it.v) && strcmp(value_text(it.v), request->name) == 0);
     if (f->times == 0 || !named || (application && strcmp(application, request->client->application) != 0) ||
         (ns && (!dot || !collection || strcmp(dot + 1, collection) != 0)))
         return false;

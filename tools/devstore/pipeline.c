@@ -19,13 +19,12 @@ static bool expression_check(value expression, struct failure *error)
         return fail(error, 17276, "Use of undefined variable: %s", text + 2);
     if (text && strcmp(text, "$") == 0)
         return fail(error, 16872, "'$' by itself is not a valid FieldPath");
-    for (bson_iter_t it = fields_of(expression); bson_iter_next(&it);) {
-        const char *key = bson_iter_key(&it);
-        if (strcmp(key, "$literal") == 0)
+    for (struct fields it = fields_of(expression); fields_next(&it);) {
+        if (strcmp(it.key, "$literal") == 0)
             return true;
-        if (*key == '$')
-            return fail(error, 168, "Unrecognized expression '%s'", key);
-        if (!expression_check(*bson_iter_value(&it), error))
+        if (*it.key == '$')
+            return fail(error, 168, "Unrecognized expression '%s'", it.key);
+        if (!expression_check(it.v, error))
             return false;
     }
     return true;
@@ -43,10 +42,10 @@ static void append_path(bson_t *out, const char *key, value from, const char *pa
     } else {
         struct buffer list = {0};
         bson_t found = BSON_INITIALIZER;
-        for (bson_iter_t it = fields_of(child); bson_iter_next(&it);)
-            append_path(&found, "", *bson_iter_value(&it), path + length + 1);
-        for (bson_iter_t it = fields_of(document_of(&found)); bson_iter_next(&it);)
-            buffer_append(&list, bson_iter_value(&it), sizeof(value));
+        for (struct fields it = fields_of(child); fields_next(&it);)
+            append_path(&found, "", it.v, path + length + 1);
+        for (struct fields it = fields_of(document_of(&found)); fields_next(&it);)
+            buffer_append(&list, &it.v, sizeof(value));
         append_list(out, key, &list);
         buffer_free(&list);
         bson_destroy(&found);
@@ -64,8 +63,8 @@ static void evaluate(bson_t *out, const char *key, value expression, value docum
         append_value(out, key, document_get(expression, "$literal"));
     } else if (is_container(expression)) {
         open_container(out, key, expression.value_type, &child);
-        for (bson_iter_t it = fields_of(expression); bson_iter_next(&it);)
-            evaluate(&child, bson_iter_key(&it), *bson_iter_value(&it), document);
+        for (struct fields it = fields_of(expression); fields_next(&it);)
+            evaluate(&child, it.key, it.v, document);
         bson_append_document_end(out, &child);
     } else {
         append_value(out, key, expression);
@@ -76,15 +75,13 @@ bool projection_check(struct projection *p, value spec, struct failure *error)
 {
     bool include = false, exclude = false;
     *p = (struct projection){.spec = spec};
-    for (bson_iter_t it = fields_of(spec); bson_iter_next(&it);) {
-        const char *key = bson_iter_key(&it);
-        value v = *bson_iter_value(&it);
-        if (!*key || strstr(key, ".$") || *key == '$')
-            return fail(error, 2, "positional projection and field '%.100s' are not supported", key);
-        if (!is_flag(v) && !expression_check(v, error))
+    for (struct fields it = fields_of(spec); fields_next(&it);) {
+        if (!*it.key || strstr(it.key, ".$") || *it.key == '$')
+            return fail(error, 2, "positional projection and field '%.100s' are not supported", it.key);
+        if (!is_flag(it.v) && !expression_check(it.v, error))
             return false;
-        bool shown = !is_flag(v) || value_truth(v);
-        if (strcmp(key, "_id") == 0 && is_flag(v))
+        bool shown = !is_flag(it.v) || value_truth(it.v);
+        if (strcmp(it.key, "_id") == 0 && is_flag(it.v))
             p->hide_id = !shown;
         else if (shown)
             include = true;
@@ -92,7 +89,7 @@ bool projection_check(struct projection *p, value spec, struct failure *error)
             exclude = true;
         if (include && exclude)
             return fail(error, shown ? 31253 : 31254, "Cannot do %s on field %s in %s projection",
-                        shown ? "inclusion" : "exclusion", key, shown ? "exclusion" : "inclusion");
+                        shown ? "inclusion" : "exclusion", it.key, shown ? "exclusion" : "inclusion");
     }
     p->inclusive = include || (!exclude && document_get(spec, "_id").value_type && !p->hide_id);
     return true;
@@ -103,10 +100,9 @@ enum naming { UNNAMED, NAMED, NAMED_BELOW };
 static enum naming named(const struct projection *p, const char *path)
 {
     size_t length = strlen(path);
-    for (bson_iter_t it = fields_of(p->spec); bson_iter_next(&it);) {
-        const char *key = bson_iter_key(&it);
-        if (strncmp(key, path, length) == 0 && (key[length] == 0 || key[length] == '.'))
-            return key[length] ? NAMED_BELOW : is_flag(*bson_iter_value(&it)) ? NAMED : UNNAMED;
+    for (struct fields it = fields_of(p->spec); fields_next(&it);) {
+        if (strncmp(it.key, path, length) == 0 && (it.key[length] == 0 || it.key[length] == '.'))
+            return it.key[length] ? NAMED_BELOW : is_flag(it.v) ? NAMED : UNNAMED;
     }
     return UNNAMED;
 }
@@ -132,20 +128,19 @@ static bool project_field(const struct projection *p, const char *key, value v, 
 static void project(const struct projection *p, value container, const char *path, bson_t *out)
 {
     uint32_t index = 0;
-    for (bson_iter_t it = fields_of(container); bson_iter_next(&it);) {
-        value v = *bson_iter_value(&it);
-        const char *key = bson_iter_key(&it);
+    for (struct fields it = fields_of(container); fields_next(&it);) {
+        const char *key = it.key;
         if (container.value_type == BSON_TYPE_ARRAY) {
             char number[16];
             bson_uint32_to_string(index, &key, number, sizeof number);
-            index += project_field(p, key, v, path, is_container(v) ? NAMED_BELOW : UNNAMED, out);
+            index += project_field(p, key, it.v, path, is_container(it.v) ? NAMED_BELOW : UNNAMED, out);
             continue;
         }
         char *below = bson_strdup_printf("%s%s%s", path, *path ? "." : "", key);
         enum naming how = named(p, below);
         if (!*path && strcmp(key, "_id") == 0 && how != NAMED_BELOW)
             how = p->inclusive != p->hide_id ? NAMED : UNNAMED; /* shown unless it is switched off */
-        project_field(p, key, v, below, how, out);
+        project_field(p, key, it.v, below, how, out);
         bson_free(below);
     }
 }
@@ -159,21 +154,19 @@ void projection_apply(const struct projection *p, value document, bson_t *out)
         return;
     }
     project(p, document, "", out);
-    for (bson_iter_t it = fields_of(p->spec); bson_iter_next(&it);)
-        if (!is_flag(*bson_iter_value(&it)))
-            evaluate(out, bson_iter_key(&it), *bson_iter_value(&it), document);
+    for (struct fields it = fields_of(p->spec); fields_next(&it);)
+        if (!is_flag(it.v))
+            evaluate(out, it.key, it.v, document);
 }
 
 bool sort_check(value sort, struct failure *error)
 {
     int64_t direction;
-    for (bson_iter_t it = fields_of(sort); bson_iter_next(&it);) {
-        const char *key = bson_iter_key(&it);
-        value v = *bson_iter_value(&it);
-        if (!*key || (*key == '$' && strcmp(key, "$natural") != 0))
-            return fail(error, 56, "FieldPath field names may not %s.", *key ? "start with '$'" : "be empty");
-        if (!value_to_int64(v, &direction) || (direction != 1 && direction != -1))
-            return fail(error, v.value_type == BSON_TYPE_DOCUMENT ? 115 : 15975,
+    for (struct fields it = fields_of(sort); fields_next(&it);) {
+        if (!*it.key || (*it.key == '$' && strcmp(it.key, "$natural") != 0))
+            return fail(error, 56, "FieldPath field names may not %s.", *it.key ? "start with '$'" : "be empty");
+        if (!value_to_int64(it.v, &direction) || (direction != 1 && direction != -1))
+            return fail(error, it.v.value_type == BSON_TYPE_DOCUMENT ? 115 : 15975,
                         "$sort key ordering must be 1 (for ascending) or -1 (for descending)");
     }
     return true;
@@ -183,10 +176,10 @@ bool sort_check(value sort, struct failure *error)
 void sort_key(value document, value sort, struct buffer *key)
 {
     struct buffer values = {0};
-    for (bson_iter_t it = fields_of(sort); bson_iter_next(&it);) {
-        bool descending = value_to_double(*bson_iter_value(&it)) < 0;
+    for (struct fields it = fields_of(sort); fields_next(&it);) {
+        bool descending = value_to_double(it.v) < 0;
         values.size = 0;
-        path_elements(document, bson_iter_key(&it), &values);
+        path_elements(document, it.key, &values);
         value *list = (void *)values.data, best = list[0];
         for (size_t i = 1; i < values.size / sizeof best; i++)
             if (descending ? value_compare(list[i], best) > 0 : value_compare(list[i], best) < 0)
@@ -244,7 +237,7 @@ bool sort_documents(struct buffer *documents, value sort, struct failure *error)
     struct buffer entries = sort_entries(documents, sort, sort_key), sorted = {0};
     const struct entry *list = (void *)entries.data;
     for (size_t i = 0; i < entries.size / sizeof *list; i++)
-        buffer_append(&sorted, list[i].document.value.v_doc.data, list[i].document.value.v_doc.data_len);
+        buffer_append_document(&sorted, list[i].document);
     free_entries(&entries);
     buffer_free(documents);
     *documents = sorted;
@@ -317,15 +310,15 @@ static enum accumulator accumulator_named(const char *name)
 }
 
 /* call: of an accumulator, as {$sum: expression}; group: the documents. */
-static void accumulate(bson_t *out, const char *key, bson_iter_t *call, const struct entry *group, size_t size)
+static void accumulate(bson_t *out, const char *key, struct fields *call, const struct entry *group, size_t size)
 {
-    enum accumulator kind = accumulator_named(bson_iter_key(call));
+    enum accumulator kind = accumulator_named(call->key);
     bson_t made = BSON_INITIALIZER;
     struct buffer values = {0};
     for (size_t i = kind == LAST ? size - 1 : 0; i < (kind == FIRST ? 1 : size); i++)
-        evaluate(&made, "", *bson_iter_value(call), group[i].document);
-    for (bson_iter_t it = fields_of(document_of(&made)); bson_iter_next(&it);)
-        buffer_append(&values, bson_iter_value(&it), sizeof(value));
+        evaluate(&made, "", call->v, group[i].document);
+    for (struct fields it = fields_of(document_of(&made)); fields_next(&it);)
+        buffer_append(&values, &it.v, sizeof(value));
     const value *list = (void *)values.data;
     size_t count = values.size / sizeof *list;
     if (kind == ADD_TO_SET)
@@ -346,15 +339,14 @@ static bool check_group(value spec, struct failure *error)
 {
     if (!document_get(spec, "_id").value_type)
         return fail(error, 15955, "a group specification must include an _id");
-    for (bson_iter_t it = fields_of(spec); bson_iter_next(&it);) {
-        value v = *bson_iter_value(&it);
-        bson_iter_t call = fields_of(v);
-        bool id = strcmp(bson_iter_key(&it), "_id") == 0;
-        if (!id && (v.value_type != BSON_TYPE_DOCUMENT || !bson_iter_next(&call)))
-            return fail(error, 40234, "The field '%s' must be an accumulator object", bson_iter_key(&it));
-        if (!id && accumulator_named(bson_iter_key(&call)) == ACCUMULATORS)
-            return fail(error, 15952, "unknown group operator '%s'", bson_iter_key(&call));
-        if (!expression_check(id ? v : *bson_iter_value(&call), error))
+    for (struct fields it = fields_of(spec); fields_next(&it);) {
+        struct fields call = fields_of(it.v);
+        bool id = strcmp(it.key, "_id") == 0;
+        if (!id && (it.v.value_type != BSON_TYPE_DOCUMENT || !fields_next(&call)))
+            return fail(error, 40234, "The field '%s' must be an accumulator object", it.key);
+        if (!id && accumulator_named(call.key) == ACCUMULATORS)
+            return fail(error, 15952, "unknown group operator '%s'", call.key);
+        if (!expression_check(id ? it.v : call.v, error))
             return false;
     }
     return true;
@@ -396,10 +388,10 @@ static bool stage_group(value spec, const struct buffer *documents, struct buffe
             size++;
         bson_t made = BSON_INITIALIZER;
         append_group_id(&made, id, list[i].document);
-        for (bson_iter_t it = fields_of(spec); bson_iter_next(&it);) {
-            bson_iter_t call = fields_of(*bson_iter_value(&it));
-            if (strcmp(bson_iter_key(&it), "_id") != 0 && bson_iter_next(&call))
-                accumulate(&made, bson_iter_key(&it), &call, &list[i], size);
+        for (struct fields it = fields_of(spec); fields_next(&it);) {
+            struct fields call = fields_of(it.v);
+            if (strcmp(it.key, "_id") != 0 && fields_next(&call))
+                accumulate(&made, it.key, &call, &list[i], size);
         }
         add_document(out, &made);
         bson_destroy(&made);
@@ -416,7 +408,7 @@ static bool stage_match(value spec, const struct buffer *documents, struct buffe
     struct match *query = query_compile(spec, error);
     for (size_t at = 0; query && documents_next(documents, &at, &document);)
         if (query_matches(query, document))
-            buffer_append(out, document.value.v_doc.data, document.value.v_doc.data_len);
+            buffer_append_document(out, document);
     query_free(query);
     return query != NULL;
 }
@@ -454,7 +446,7 @@ static bool stage_skip(value spec, const struct buffer *documents, struct buffer
         return fail(error, 15956, "invalid argument to $skip stage: it must be a non-negative number");
     for (size_t at = 0; documents_next(documents, &at, &document); number--)
         if (number <= 0)
-            buffer_append(out, document.value.v_doc.data, document.value.v_doc.data_len);
+            buffer_append_document(out, document);
     return true;
 }
 
@@ -495,26 +487,26 @@ static bool run_stage(value stage, struct buffer *documents, struct failure *err
         stage_function *run;
     } stages[] = {{"$match", stage_match}, {"$group", stage_group},     {"$sort", stage_sort},  {"$skip", stage_skip},
                   {"$limit", stage_limit}, {"$project", stage_project}, {"$count", stage_count}};
-    bson_iter_t op = fields_of(stage), more;
-    if (stage.value_type != BSON_TYPE_DOCUMENT || !bson_iter_next(&op) || (more = op, bson_iter_next(&more)))
+    struct fields op = fields_of(stage), more;
+    if (stage.value_type != BSON_TYPE_DOCUMENT || !fields_next(&op) || (more = op, fields_next(&more)))
         return fail(error, 40323, "A pipeline stage specification object must contain exactly one field.");
     for (size_t i = 0; i < sizeof stages / sizeof *stages; i++)
-        if (strcmp(stages[i].name, bson_iter_key(&op)) == 0) {
+        if (strcmp(stages[i].name, op.key) == 0) {
             struct buffer out = {0};
-            bool ok = stages[i].run(*bson_iter_value(&op), documents, &out, error);
+            bool ok = stages[i].run(op.v, documents, &out, error);
             buffer_free(documents);
             *documents = out;
             return ok;
         }
-    return fail(error, 40324, "Unrecognized pipeline stage name: '%s'", bson_iter_key(&op));
+    return fail(error, 40324, "Unrecognized pipeline stage name: '%s'", op.key);
 }
 
 bool pipeline_run(value stages, struct buffer *documents, struct failure *error)
 {
     if (stages.value_type != BSON_TYPE_ARRAY)
         return fail(error, 14, "'pipeline' option must be specified as an array");
-    for (bson_iter_t it = fields_of(stages); bson_iter_next(&it);)
-        if (!run_stage(*bson_iter_value(&it), documents, error))
+    for (struct fields it = fields_of(stages); fields_next(&it);)
+        if (!run_stage(it.v, documents, error))
             return false;
     return true;
 }

@@ -82,13 +82,12 @@ static bool take_in(struct match *m, struct failure *error)
 {
     if (m->arg.value_type != BSON_TYPE_ARRAY)
         return fail(error, 2, "$in needs an array");
-    for (bson_iter_t it = fields_of(m->arg); bson_iter_next(&it);) {
-        value item = *bson_iter_value(&it);
-        if (is_operators(item))
+    for (struct fields it = fields_of(m->arg); fields_next(&it);) {
+        if (is_operators(it.v))
             return fail(error, 2, "cannot nest $ under $in");
-        if (item.value_type != BSON_TYPE_REGEX)
-            add_key(m, item);
-        else if (!compile_equality(m, NULL, item, error))
+        if (it.v.value_type != BSON_TYPE_REGEX)
+            add_key(m, it.v);
+        else if (!compile_equality(m, NULL, it.v, error))
             return false;
     }
     if (m->count)
@@ -102,11 +101,10 @@ static bool take_all(struct match *m, struct failure *error)
         return fail(error, 2, "$all needs an array");
     if (document_is_empty(m->arg))
         m->op = MATCH_OR; /* of nothing: it never matches */
-    for (bson_iter_t it = fields_of(m->arg); bson_iter_next(&it);) {
-        value item = *bson_iter_value(&it);
-        if (is_operators(item) && !document_get(item, "$elemMatch").value_type)
+    for (struct fields it = fields_of(m->arg); fields_next(&it);) {
+        if (is_operators(it.v) && !document_get(it.v, "$elemMatch").value_type)
             return fail(error, 2, "no $ expressions in $all");
-        if (!compile_field(m, m->path, item, error))
+        if (!compile_field(m, m->path, it.v, error))
             return false;
     }
     return true;
@@ -148,8 +146,8 @@ static bool take_type(struct match *m, struct failure *error)
 {
     if (m->arg.value_type != BSON_TYPE_ARRAY)
         return add_type(m, m->arg, error);
-    for (bson_iter_t it = fields_of(m->arg); bson_iter_next(&it);)
-        if (!add_type(m, *bson_iter_value(&it), error))
+    for (struct fields it = fields_of(m->arg); fields_next(&it);)
+        if (!add_type(m, it.v, error))
             return false;
     return m->types || fail(error, 9, "%s must match at least one type", m->path ? m->path : "");
 }
@@ -189,8 +187,8 @@ static bool take_options(struct match *m, struct failure *error)
 
 static bool take_element(struct match *m, struct failure *error)
 {
-    bson_iter_t it = fields_of(m->arg);
-    const char *first = bson_iter_next(&it) ? bson_iter_key(&it) : "";
+    struct fields it = fields_of(m->arg);
+    const char *first = fields_next(&it) ? it.key : "";
     bool logical = !strcmp(first, "$and") || !strcmp(first, "$or") || !strcmp(first, "$nor");
     if (m->arg.value_type != BSON_TYPE_DOCUMENT)
         return fail(error, 2, "$elemMatch needs an Object");
@@ -205,7 +203,8 @@ static bool take_not(struct match *m, struct failure *error)
                : fail(error, 2, "$not needs a regex or a document");
 }
 
-static bool compile_operator(struct match *parent, const char *path, bson_iter_t *it, value all, struct failure *error)
+static bool compile_operator(struct match *parent, const char *path, struct fields *it, value all,
+                             struct failure *error)
 {
     static const struct {
         const char *name;
@@ -232,20 +231,20 @@ static bool compile_operator(struct match *parent, const char *path, bson_iter_t
         {"$mod", MATCH_MOD, false, take_mod},
     };
     for (size_t i = 0; i < sizeof operators / sizeof *operators; i++)
-        if (strcmp(bson_iter_key(it), operators[i].name) == 0) {
-            struct match *m = add(parent, operators[i].op, path, *bson_iter_value(it));
+        if (strcmp(it->key, operators[i].name) == 0) {
+            struct match *m = add(parent, operators[i].op, path, it->v);
             m->negated = operators[i].negated;
             m->beside = all;
             return operators[i].take(m, error);
         }
-    return fail(error, 2, "unknown operator: %s", bson_iter_key(it));
+    return fail(error, 2, "unknown operator: %s", it->key);
 }
 
 static bool compile_field(struct match *parent, const char *path, value v, struct failure *error)
 {
     if (!is_operators(v))
         return compile_equality(parent, path, v, error);
-    for (bson_iter_t it = fields_of(v); bson_iter_next(&it);)
+    for (struct fields it = fields_of(v); fields_next(&it);)
         if (!compile_operator(parent, path, &it, v, error))
             return false;
     return true;
@@ -255,11 +254,10 @@ static bool compile_list(struct match *parent, const char *name, value list, str
 {
     if (list.value_type != BSON_TYPE_ARRAY || document_is_empty(list))
         return fail(error, 2, "%s must be %s array", name, list.value_type == BSON_TYPE_ARRAY ? "a nonempty" : "an");
-    for (bson_iter_t it = fields_of(list); bson_iter_next(&it);) {
-        value clause = *bson_iter_value(&it);
-        if (clause.value_type != BSON_TYPE_DOCUMENT)
+    for (struct fields it = fields_of(list); fields_next(&it);) {
+        if (it.v.value_type != BSON_TYPE_DOCUMENT)
             return fail(error, 2, "$or/$and/$nor entries need to be full objects");
-        if (!compile_filter(add(parent, MATCH_AND, NULL, clause), clause, error))
+        if (!compile_filter(add(parent, MATCH_AND, NULL, it.v), it.v, error))
             return false;
     }
     return true;
@@ -267,23 +265,21 @@ static bool compile_list(struct match *parent, const char *name, value list, str
 
 static bool compile_filter(struct match *parent, value filter, struct failure *error)
 {
-    for (bson_iter_t it = fields_of(filter); bson_iter_next(&it);) {
-        const char *key = bson_iter_key(&it);
-        value v = *bson_iter_value(&it);
+    for (struct fields it = fields_of(filter); fields_next(&it);) {
         bool ok = true;
-        if (*key != '$' || strcmp(key, "$ref") == 0 || strcmp(key, "$id") == 0) {
-            ok = compile_field(parent, key, v, error);
-        } else if (strcmp(key, "$and") == 0) {
-            ok = compile_list(add(parent, MATCH_AND, NULL, v), key, v, error);
-        } else if (strcmp(key, "$or") == 0 || strcmp(key, "$nor") == 0) {
-            struct match *any = add(parent, MATCH_OR, NULL, v);
-            any->negated = key[1] == 'n';
-            ok = compile_list(any, key, v, error);
-        } else if (strcmp(key, "$comment") != 0) {
+        if (*it.key != '$' || strcmp(it.key, "$ref") == 0 || strcmp(it.key, "$id") == 0) {
+            ok = compile_field(parent, it.key, it.v, error);
+        } else if (strcmp(it.key, "$and") == 0) {
+            ok = compile_list(add(parent, MATCH_AND, NULL, it.v), it.key, it.v, error);
+        } else if (strcmp(it.key, "$or") == 0 || strcmp(it.key, "$nor") == 0) {
+            struct match *any = add(parent, MATCH_OR, NULL, it.v);
+            any->negated = it.key[1] == 'n';
+            ok = compile_list(any, it.key, it.v, error);
+        } else if (strcmp(it.key, "$comment") != 0) {
             ok = fail(error, 2,
                       "unknown top level operator: %s. If you have a field name that starts with a '$' "
                       "symbol, consider using $getField or $setField.",
-                      key);
+                      it.key);
         }
         if (!ok)
             return false;
@@ -370,9 +366,8 @@ static bool test_elements(const struct match *m, value v)
     int64_t count = 0;
     if (v.value_type != BSON_TYPE_ARRAY)
         return false;
-    for (bson_iter_t it = fields_of(v); bson_iter_next(&it); count++) {
-        value element = *bson_iter_value(&it);
-        if (m->op == MATCH_ELEMENT && (!m->number || is_container(element)) && test_children(m, element, true))
+    for (struct fields it = fields_of(v); fields_next(&it); count++) {
+        if (m->op == MATCH_ELEMENT && (!m->number || is_container(it.v)) && test_children(m, it.v, true))
             return true;
     }
     return m->op == MATCH_SIZE && count == m->number;
@@ -409,8 +404,8 @@ static bool test_path(const struct match *m, value document)
     for (size_t i = 0; !holds && i < found.size / sizeof *list; i++) {
         holds = test(m, list[i]);
         if (list[i].value_type == BSON_TYPE_ARRAY && m->op < MATCH_EXISTS)
-            for (bson_iter_t it = fields_of(list[i]); !holds && bson_iter_next(&it);)
-                holds = test(m, *bson_iter_value(&it));
+            for (struct fields it = fields_of(list[i]); !holds && fields_next(&it);)
+                holds = test(m, it.v);
     }
     buffer_free(&found);
     return holds;

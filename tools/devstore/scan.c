@@ -47,12 +47,12 @@ static bool gives_order(const struct index *index, size_t equal, value sort, boo
     size_t at = 0, down = 0, fields = 0;
     if (index->multikey || document_is_empty(sort))
         return false;
-    for (bson_iter_t it = fields_of(sort); bson_iter_next(&it); fields++, at++) {
-        while (at < equal && strcmp(index->paths[at], bson_iter_key(&it)) != 0)
+    for (struct fields it = fields_of(sort); fields_next(&it); fields++, at++) {
+        while (at < equal && strcmp(index->paths[at], it.key) != 0)
             at++; /* fields fixed by an equality order nothing */
-        if (at >= index->count || strcmp(index->paths[at], bson_iter_key(&it)) != 0)
+        if (at >= index->count || strcmp(index->paths[at], it.key) != 0)
             return false;
-        down += value_to_double(*bson_iter_value(&it)) < 0;
+        down += value_to_double(it.v) < 0;
     }
     *backwards = down > 0;
     return down == 0 || down == fields;

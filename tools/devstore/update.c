@@ -114,11 +114,9 @@ static bool compile_operator(struct update *u, const char *name, value group, st
                     "Modifiers operate on fields but we found type %s instead. For example: {$mod: "
                     "{<field>: ...}} not {%s: ...}",
                     value_type_name(group), name);
-    for (bson_iter_t it = fields_of(group); bson_iter_next(&it);) {
-        const char *path = bson_iter_key(&it);
-        value arg = *bson_iter_value(&it);
-        if (op == RENAME ? !add_rename(u, path, arg, error)
-                         : !check_path(path, error) || !check_argument(add(u, op, path, arg), error))
+    for (struct fields it = fields_of(group); fields_next(&it);) {
+        if (op == RENAME ? !add_rename(u, it.key, it.v, error)
+                         : !check_path(it.key, error) || !check_argument(add(u, op, it.key, it.v), error))
             return false;
     }
     return true;
@@ -126,13 +124,13 @@ static bool compile_operator(struct update *u, const char *name, value group, st
 
 static bool check_replacement(value replacement, struct failure *error)
 {
-    for (bson_iter_t it = fields_of(replacement); bson_iter_next(&it);)
-        if (*bson_iter_key(&it) == '$')
+    for (struct fields it = fields_of(replacement); fields_next(&it);)
+        if (*it.key == '$')
             return fail(error, 52,
                         "The dollar ($) prefixed field '%s' in '%s' is not allowed in the context of an "
                         "update's replacement document. Consider using an aggregation pipeline with "
                         "$replaceWith.",
-                        bson_iter_key(&it), bson_iter_key(&it));
+                        it.key, it.key);
     return true;
 }
 
@@ -143,15 +141,15 @@ bool update_compile(struct update *u, value spec, struct failure *error)
         return fail(error, 115, "pipeline-style updates are not supported");
     if (spec.value_type != BSON_TYPE_DOCUMENT)
         return fail(error, 9, "Update argument must be either an object or an array");
-    bson_iter_t it = fields_of(spec);
-    if (!bson_iter_next(&it) || *bson_iter_key(&it) != '$') {
+    struct fields it = fields_of(spec);
+    if (!fields_next(&it) || *it.key != '$') {
         u->replacement = spec;
         return check_replacement(spec, error);
     }
     do
-        if (!compile_operator(u, bson_iter_key(&it), *bson_iter_value(&it), error))
+        if (!compile_operator(u, it.key, it.v, error))
             return false;
-    while (bson_iter_next(&it));
+    while (fields_next(&it));
     if (u->count)
         qsort(u->list, u->count, sizeof *u->list, by_path);
     return check_conflicts(u, error);
@@ -282,10 +280,10 @@ static bool edit_fields(struct edit *e, value container, const char *path, bson_
     const char *rest = path[length] ? path + length + 1 : NULL;
     char *key = bson_strndup(path, length);
     bool found = false, ok = true, array = container.value_type == BSON_TYPE_ARRAY;
-    for (bson_iter_t it = fields_of(container); ok && bson_iter_next(&it); count++) {
-        value field = *bson_iter_value(&it);
-        if (found || strcmp(bson_iter_key(&it), key) != 0) {
-            bson_append_value(out, bson_iter_key(&it), -1, &field);
+    for (struct fields it = fields_of(container); ok && fields_next(&it); count++) {
+        value field = it.v;
+        if (found || strcmp(it.key, key) != 0) {
+            bson_append_value(out, it.key, -1, &field);
         } else {
             found = true;
             ok = edit_field(e, key, field, container.value_type, rest, out);
@@ -307,9 +305,9 @@ static bool replace(const struct update *u, value document, bson_t *out, struct 
 {
     value id = document_get(document, "_id"), wanted = document_get(u->replacement, "_id");
     append_value(out, "_id", id.value_type ? id : wanted);
-    for (bson_iter_t it = fields_of(u->replacement); bson_iter_next(&it);)
-        if (strcmp(bson_iter_key(&it), "_id") != 0)
-            bson_append_value(out, bson_iter_key(&it), -1, bson_iter_value(&it));
+    for (struct fields it = fields_of(u->replacement); fields_next(&it);)
+        if (strcmp(it.key, "_id") != 0)
+            bson_append_value(out, it.key, -1, &it.v);
     if (!id.value_type || !wanted.value_type || value_compare(id, wanted) == 0)
         return true;
     bson_string_t *text = bson_string_new(NULL);
@@ -391,10 +389,10 @@ static bool check_id(value id, struct failure *error)
 {
     if (id.value_type == BSON_TYPE_ARRAY || id.value_type == BSON_TYPE_REGEX || id.value_type == BSON_TYPE_UNDEFINED)
         return fail(error, 53, "The '_id' value cannot be of type %s", value_type_name(id));
-    for (bson_iter_t it = fields_of(id); bson_iter_next(&it);)
-        if (*bson_iter_key(&it) == '$')
+    for (struct fields it = fields_of(id); fields_next(&it);)
+        if (*it.key == '$')
             return fail(error, 52, "_id fields may not contain '$'-prefixed fields: %s is not valid for storage.",
-                        bson_iter_key(&it));
+                        it.key);
     return true;
 }
 
@@ -419,8 +417,8 @@ bool document_for_storage(value document, bson_t *out, struct failure *error)
         append_value(out, "_id", id);
     else
         bson_append_oid(out, "_id", -1, &made);
-    for (bson_iter_t it = fields_of(document); bson_iter_next(&it);)
-        if (strcmp(bson_iter_key(&it), "_id") != 0)
-            bson_append_value(out, bson_iter_key(&it), -1, bson_iter_value(&it));
+    for (struct fields it = fields_of(document); fields_next(&it);)
+        if (strcmp(it.key, "_id") != 0)
+            bson_append_value(out, it.key, -1, &it.v);
     return true;
 }

@@ -21,8 +21,8 @@ static void add(struct buffer *list, value v)
 
 static void add_all(struct buffer *list, value array)
 {
-    for (bson_iter_t it = fields_of(array); bson_iter_next(&it);)
-        add(list, *bson_iter_value(&it));
+    for (struct fields it = fields_of(array); fields_next(&it);)
+        add(list, it.v);
 }
 
 /* The values to add: those of $each, or the argument itself. */
@@ -47,8 +47,8 @@ static bool check_sort(value sort, struct failure *error)
         return is_direction(sort) || fail(error, 2,
                                           "The $sort is invalid: use 1/-1 to sort the whole element, or "
                                           "{field:1/-1} to sort embedded fields");
-    for (bson_iter_t it = fields_of(sort); bson_iter_next(&it);)
-        if (!is_direction(*bson_iter_value(&it)))
+    for (struct fields it = fields_of(sort); fields_next(&it);)
+        if (!is_direction(it.v))
             return fail(error, 2, "The $sort element value must be either 1 or -1");
     return !document_is_empty(sort) || fail(error, 2, "The $sort pattern is empty when it should be a set of fields.");
 }
@@ -57,21 +57,19 @@ static bool check_modifiers(enum operation op, value arg, struct failure *error)
 {
     const char *name = op == PUSH ? "$push" : "$addToSet";
     int64_t number;
-    for (bson_iter_t it = fields_of(arg); bson_iter_next(&it);) {
-        const char *key = bson_iter_key(&it);
-        value v = *bson_iter_value(&it);
-        bool each = strcmp(key, "$each") == 0, sort = strcmp(key, "$sort") == 0;
-        if (each && v.value_type != BSON_TYPE_ARRAY)
+    for (struct fields it = fields_of(arg); fields_next(&it);) {
+        bool each = strcmp(it.key, "$each") == 0, sort = strcmp(it.key, "$sort") == 0;
+        if (each && it.v.value_type != BSON_TYPE_ARRAY)
             return fail(error, op == PUSH ? 2 : 14,
                         "The argument to $each in %s must be an array but it was "
                         "of type %s",
-                        name, value_type_name(v));
-        if (!each && (op != PUSH || (!sort && strcmp(key, "$slice") && strcmp(key, "$position"))))
-            return fail(error, 2, "Unrecognized clause in %s: %s", name, key);
-        if (!each && !sort && !value_to_int64(v, &number))
-            return fail(error, 2, "The value for %s must be an integer value but was given type: %s", key,
-                        value_type_name(v));
-        if (sort && !check_sort(v, error))
+                        name, value_type_name(it.v));
+        if (!each && (op != PUSH || (!sort && strcmp(it.key, "$slice") && strcmp(it.key, "$position"))))
+            return fail(error, 2, "Unrecognized clause in %s: %s", name, it.key);
+        if (!each && !sort && !value_to_int64(it.v, &number))
+            return fail(error, 2, "The value for %s must be an integer value but was given type: %s", it.key,
+                        value_type_name(it.v));
+        if (sort && !check_sort(it.v, error))
             return false;
     }
     return true;
@@ -92,10 +90,10 @@ static int compare_by(value x, value y, value sort)
 {
     if (sort.value_type != BSON_TYPE_DOCUMENT)
         return value_to_double(sort) < 0 ? -value_compare(x, y) : value_compare(x, y);
-    for (bson_iter_t it = fields_of(sort); bson_iter_next(&it);) {
-        int order = value_compare(document_path(x, bson_iter_key(&it)), document_path(y, bson_iter_key(&it)));
+    for (struct fields it = fields_of(sort); fields_next(&it);) {
+        int order = value_compare(document_path(x, it.key), document_path(y, it.key));
         if (order)
-            return value_to_double(*bson_iter_value(&it)) < 0 ? -order : order;
+            return value_to_double(it.v) < 0 ? -order : order;
     }
     return 0;
 }
@@ -124,7 +122,8 @@ static void push(struct buffer *list, value existing, value arg)
     size_t before = (size_t)(position < size ? position : size) * sizeof(value);
     buffer_append(list, old.data, before);
     add_argument(list, arg);
-    buffer_append(list, before < old.size ? old.data + before : NULL, old.size - before);
+    if (before < old.size)
+        buffer_append(list, old.data + before, old.size - before);
     buffer_free(&old);
     if (sort.value_type)
         sort_list(list, sort);
@@ -161,10 +160,10 @@ static void pull(struct buffer *list, value existing, value arg, const struct ma
     struct buffer unwanted = {0};
     bool on_fields = condition && arg.value_type == BSON_TYPE_DOCUMENT && !is_operators(arg);
     add_all(&unwanted, condition ? (value){0} : arg);
-    for (bson_iter_t it = fields_of(existing); bson_iter_next(&it);) {
-        value v = *bson_iter_value(&it);
-        if (condition ? (on_fields && !is_container(v)) || !query_matches(condition, v) : !contains(&unwanted, v))
-            add(list, v);
+    for (struct fields it = fields_of(existing); fields_next(&it);) {
+        if (condition ? (on_fields && !is_container(it.v)) || !query_matches(condition, it.v)
+                      : !contains(&unwanted, it.v))
+            add(list, it.v);
     }
     buffer_free(&unwanted);
 }

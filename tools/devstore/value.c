@@ -13,9 +13,14 @@ void buffer_append(struct buffer *buffer, const void *data, size_t size)
         buffer->capacity = buffer->capacity * 2 + size + 48;
         buffer->data = bson_realloc(buffer->data, buffer->capacity);
     }
-    if (size)
+    if (data && size)
         memcpy(buffer->data + buffer->size, data, size);
     buffer->size += size;
+}
+
+void buffer_append_document(struct buffer *buffer, value document)
+{
+    buffer_append(buffer, document.value.v_doc.data, document.value.v_doc.data_len);
 }
 
 int buffer_compare(const void *a, const void *b)
@@ -92,20 +97,29 @@ bool documents_next(const struct buffer *documents, size_t *at, value *document)
     return true;
 }
 
-bson_iter_t fields_of(value container)
+struct fields fields_of(value container)
 {
     static const uint8_t none[5] = {sizeof none};
-    bson_iter_t it;
+    struct fields fields = {.key = ""};
     if (!is_container(container))
         container = document_view(none);
-    bson_iter_init_from_data(&it, container.value.v_doc.data, container.value.v_doc.data_len);
-    return it;
+    bson_iter_init_from_data(&fields.iter, container.value.v_doc.data, container.value.v_doc.data_len);
+    return fields;
+}
+
+bool fields_next(struct fields *fields)
+{
+    if (!bson_iter_next(&fields->iter))
+        return false;
+    fields->key = bson_iter_key(&fields->iter);
+    fields->v = *bson_iter_value(&fields->iter);
+    return true;
 }
 
 value document_part(value document, const char *key, size_t length)
 {
-    bson_iter_t it = fields_of(document);
-    return bson_iter_find_w_len(&it, key, (int)length) ? *bson_iter_value(&it) : (value){0};
+    struct fields it = fields_of(document);
+    return bson_iter_find_w_len(&it.iter, key, (int)length) ? *bson_iter_value(&it.iter) : (value){0};
 }
 
 value document_get(value document, const char *key)
@@ -122,8 +136,8 @@ value document_path(value document, const char *path)
 
 bool document_is_empty(value document)
 {
-    bson_iter_t it = fields_of(document);
-    return !bson_iter_next(&it);
+    struct fields it = fields_of(document);
+    return !fields_next(&it);
 }
 
 bool is_container(value v)
@@ -133,8 +147,8 @@ bool is_container(value v)
 
 bool is_operators(value v)
 {
-    bson_iter_t it = fields_of(v);
-    const char *key = v.value_type == BSON_TYPE_DOCUMENT && bson_iter_next(&it) ? bson_iter_key(&it) : "";
+    struct fields it = fields_of(v);
+    const char *key = v.value_type == BSON_TYPE_DOCUMENT && fields_next(&it) ? it.key : "";
     return *key == '$' && strcmp(key, "$ref") != 0 && strcmp(key, "$id") != 0 && strcmp(key, "$db") != 0;
 }
 
@@ -217,11 +231,11 @@ static void print_container(bson_string_t *out, value v)
     bool array = v.value_type == BSON_TYPE_ARRAY;
     const char *separator = " ";
     bson_string_append(out, array ? "[" : "{");
-    for (bson_iter_t it = fields_of(v); bson_iter_next(&it); separator = ", ") {
+    for (struct fields it = fields_of(v); fields_next(&it); separator = ", ") {
         bson_string_append(out, separator);
         if (!array)
-            bson_string_append_printf(out, "%.200s: ", bson_iter_key(&it));
-        value_print(out, *bson_iter_value(&it));
+            bson_string_append_printf(out, "%.200s: ", it.key);
+        value_print(out, it.v);
     }
     bson_string_append(out, array ? " ]" : " }");
 }
@@ -263,9 +277,9 @@ void path_values(value document, const char *path, struct buffer *values)
         buffer_append(values, &child, sizeof child);
         return;
     }
-    for (bson_iter_t it = fields_of(child); child.value_type == BSON_TYPE_ARRAY && bson_iter_next(&it);)
-        if (BSON_ITER_HOLDS_DOCUMENT(&it))
-            path_values(*bson_iter_value(&it), rest, values);
+    for (struct fields it = fields_of(child); child.value_type == BSON_TYPE_ARRAY && fields_next(&it);)
+        if (it.v.value_type == BSON_TYPE_DOCUMENT)
+            path_values(it.v, rest, values);
     if (child.value_type != BSON_TYPE_ARRAY || document_part(child, rest, strcspn(rest, ".")).value_type)
         path_values(child, rest, values);
 }
@@ -281,8 +295,8 @@ void path_elements(value document, const char *path, struct buffer *values)
             buffer_append(values, &list[i], sizeof *list);
         else if (document_is_empty(list[i]))
             buffer_append(values, &undefined, sizeof undefined);
-        for (bson_iter_t it = fields_of(list[i]); list[i].value_type == BSON_TYPE_ARRAY && bson_iter_next(&it);)
-            buffer_append(values, bson_iter_value(&it), sizeof *list);
+        for (struct fields it = fields_of(list[i]); list[i].value_type == BSON_TYPE_ARRAY && fields_next(&it);)
+            buffer_append(values, &it.v, sizeof *list);
     }
     if (!found.size)
         buffer_append(values, &missing, sizeof missing);
@@ -348,12 +362,11 @@ static void key_payload(struct buffer *key, value v);
 
 static void key_fields(struct buffer *key, value container)
 {
-    for (bson_iter_t it = fields_of(container); bson_iter_next(&it);) {
-        value field = *bson_iter_value(&it);
-        key_big_endian(key, key_rank(field), 1);
+    for (struct fields it = fields_of(container); fields_next(&it);) {
+        key_big_endian(key, key_rank(it.v), 1);
         if (container.value_type == BSON_TYPE_DOCUMENT)
-            buffer_append(key, bson_iter_key(&it), strlen(bson_iter_key(&it)) + 1);
-        key_payload(key, field);
+            buffer_append(key, it.key, strlen(it.key) + 1);
+        key_payload(key, it.v);
     }
     key_big_endian(key, 0, 1);
 }

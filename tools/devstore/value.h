@@ -19,6 +19,13 @@
 
 typedef bson_value_t value; /* BSON_TYPE_EOD: no such value */
 
+/* for (struct fields it = fields_of(document); fields_next(&it);) ... it.key ... it.v ... */
+struct fields {
+    const char *key;
+    value v;
+    bson_iter_t iter;
+};
+
 struct buffer {
     uint8_t *data;
     size_t size, capacity;
@@ -30,7 +37,8 @@ struct failure {
     bson_t *details; /* further fields of the answer (keyPattern, keyValue), or NULL */
 };
 
-void buffer_append(struct buffer *buffer, const void *data, size_t size);
+void buffer_append(struct buffer *buffer, const void *data, size_t size); /* data NULL: room only */
+void buffer_append_document(struct buffer *buffer, value document);
 int buffer_compare(const void *a, const void *b); /* struct buffer: memcmp, then length */
 void buffer_free(struct buffer *buffer);
 
@@ -44,7 +52,8 @@ bool document_check(const uint8_t *data, size_t size, unsigned depth);
 value document_view(const uint8_t *data);
 value document_of(const bson_t *bson);
 bool documents_next(const struct buffer *documents, size_t *at, value *document); /* stored one after the other */
-bson_iter_t fields_of(value container);
+struct fields fields_of(value container);
+bool fields_next(struct fields *fields); /* false: there was no further one */
 value document_get(value document, const char *key);
 value document_part(value document, const char *key, size_t length);
 value document_path(value document, const char *path); /* dotted; a number is an index, arrays are not searched */

@@ -34,12 +34,11 @@ static bool wait_for(const struct connection *c, short events, int patience_ms)
 /* Grows with what arrives, not with what the header promises. What is not complete when the server stops, is lost. */
 static bool receive(const struct connection *c, struct buffer *in, size_t size)
 {
-    static uint8_t unset[READ_STEP];
     while (in->size < size) {
         size_t have = in->size, want = size - have < READ_STEP ? size - have : READ_STEP;
         if (!wait_for(c, POLLIN, 0))
             return false;
-        buffer_append(in, unset, want);
+        buffer_append(in, NULL, want);
         ssize_t n = recv(c->fd, in->data + have, want, MSG_DONTWAIT);
         in->size = have + (n > 0 ? (size_t)n : 0);
         if (n == 0 || (n < 0 && errno != EINTR && errno != EAGAIN))
