@@ -10,6 +10,7 @@
 #define TURN_MS       50   /* a due event waits no longer than this to be moved */
 #define PROBE_MS      1000 /* between pings of a store that answers */
 #define MEASURE_MS    1000
+#define LETTERS_MS    5000 /* counting many letters costs the store something */
 #define RECONCILE_MS  5000 /* half of it is random, so that several workers do not do it at once */
 #define RECONCILE_MAX 500
 #define EXPIRE_MS     60000
@@ -221,8 +222,10 @@ static void measure(struct keeper *k)
     k->measure_at = in_ms(MEASURE_MS);
     if (k->queue_is_open)
         measure_queue(k);
-    if (!breaker_is_open(&k->shared->breaker))
+    if (is_due(k->letters_at) && !breaker_is_open(&k->shared->breaker)) {
+        k->letters_at = in_ms(LETTERS_MS);
         measure_store(k);
+    }
 }
 
 void keeper_run(void *arg)

@@ -14,8 +14,8 @@ struct keeper {
     bool queue_is_open, prepared;
     struct backoff queue_backoff, store_backoff;
     struct log_gate queue_gate, store_gate;
-    mono_time queue_at, store_at, measure_at, reconcile_at, expire_at; /* when each is next due */
-    char durability[512];                                              /* the last warning about Redis' settings */
+    mono_time queue_at, store_at, measure_at, letters_at, reconcile_at, expire_at; /* when each is next due */
+    char durability[512]; /* the last warning about Redis' settings */
 };
 
 bool keeper_init(struct keeper *keeper, struct worker_shared *shared, struct error *err);
