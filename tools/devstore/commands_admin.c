@@ -48,11 +48,14 @@ bool command_server_status(struct request *request)
 {
     struct server *server = request->server;
     int64_t uptime = clock_ms() - server->started_ms;
+    pthread_mutex_lock(&server->lock);
+    int connections = server->connections;
+    pthread_mutex_unlock(&server->lock);
     BCON_APPEND(request->out, "host", BCON_UTF8("localhost"), "version", BCON_UTF8("6.0.0"), "process",
                 BCON_UTF8("waybill-devstore"), "pid", BCON_INT64(getpid()), "uptime",
                 BCON_DOUBLE((double)(uptime / 1000)), "uptimeMillis", BCON_INT64(uptime), "localTime",
-                BCON_DATE_TIME(wall_ms()), "connections", "{", "current", BCON_INT32(server->connections), "}",
-                "storageEngine", "{", "name", BCON_UTF8("devstore"), "}", "devstore", "{", "docsExamined",
+                BCON_DATE_TIME(wall_ms()), "connections", "{", "current", BCON_INT32(connections), "}", "storageEngine",
+                "{", "name", BCON_UTF8("devstore"), "}", "devstore", "{", "docsExamined",
                 BCON_INT64(store_examined(server->store)), "}");
     return true;
 }
