@@ -23,7 +23,7 @@ class RedisServer(Process):
                 "--appenddirname", f"{name}-aof"]
         super().__init__(name, folder, argv)
         # A client of the tests' own: patient enough for a busy machine, not so patient that a paused server hangs a test.
-        self.client = redis.Redis(port=self.port, socket_timeout=10, decode_responses=False)
+        self.client = redis.Redis("127.0.0.1", self.port, socket_timeout=10, decode_responses=False)
 
     @property
     def url(self):
