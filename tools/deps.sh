@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the Debian packages that are missing. Words choose what for: build, run, test, lint,
-# model, images (for docker/local-images.sh), all (but images).
+# model, pictures (a browser for tests/loadtest), images (for docker/local-images.sh), all (but images).
 # A machine that has them all is done in some 50 ms and needs neither network nor permission.
 set -eu
 
@@ -11,6 +11,7 @@ run="redis-server redis-tools python3 curl"
 test="lua-check python3-pytest python3-pymongo python3-redis python3-requests python3-cryptography"
 lint="clang-format lua-check shellcheck"
 model="spin gcc"
+pictures="chromium python3-pil fonts-dejavu-core"
 images="mmdebstrap"
 
 log=$(mktemp)
@@ -50,9 +51,10 @@ for word in "$@"; do
     test) wanted="$wanted $test" ;;
     lint) wanted="$wanted $lint" ;;
     model) wanted="$wanted $model" ;;
+    pictures) wanted="$wanted $pictures" ;;
     images) wanted="$wanted $images" ;;
-    all) wanted="$wanted $build $run $test $lint $model" ;;
-    *) fail "'$word' is none of build, run, test, lint, model, images, all" ;;
+    all) wanted="$wanted $build $run $test $lint $model $pictures" ;;
+    *) fail "'$word' is none of build, run, test, lint, model, pictures, images, all" ;;
     esac
 done
 
