@@ -41,27 +41,7 @@ static enum ctl_exit run_show(struct ctl *ctl, const void *options, int argc, ch
 {
     (void)argc;
     const struct options *o = options;
-    struct backends backends = {0};
-    struct buf text = {0};
-    struct error err;
-    enum ctl_exit exit_code = backends_check_key(argv[0]);
-    if (exit_code == CTL_OK)
-        exit_code = backends_open_store(ctl, &backends);
-    if (exit_code == CTL_OK)
-        exit_code =
-            backends_store_exit(store_event_show(backends.client, slice_of(argv[0]), &text, &err), argv[0], &err);
-    if (exit_code == CTL_OK) {
-        const struct json_value *event = json_read(buf_slice(&text), ctl->arena, &err);
-        if (event == NULL)
-            exit_code = ctl_fail(CTL_NOT_GOOD, "the store's record is not JSON: %s", err.text);
-        else if (o->json)
-            output_line(&text);
-        else
-            print_event(ctl->arena, argv[0], event);
-    }
-    buf_free(&text);
-    backends_close(&backends);
-    return exit_code;
+    return record_show(ctl, argv[0], o->json, store_event_show, print_event);
 }
 
 const struct command events_commands[] = {
