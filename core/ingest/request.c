@@ -178,10 +178,7 @@ static bool is_valid(struct journey *j)
         return true;
     if (j->validation.kind == VALIDATION_REJECT)
         return refuse_by_script(j);
-    uint64_t skipped;
-    if (log_gate_open(&j->desk->fault_gate, FLOOD_LOG_MS, &skipped))
-        log_error("validate.lua failed", LOG_SLICE("source", j->source), LOG_SLICE("error", j->validation.detail),
-                  LOG_I("skipped", skipped));
+    /* policy has logged the fault, with its traceback */
     return refuse(
         j, &(struct refusal){.problem = problem_of(PROBLEM_SCRIPT_FAULT, "The event could not be checked; try again."),
                              .reason = j->validation.detail,

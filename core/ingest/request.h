@@ -19,8 +19,7 @@ struct desk {
     struct arena *arena;       /* reset for each request */
     struct buf text;           /* for building answers */
     bool draining;
-    struct log_gate gate;       /* for refusals that come in floods */
-    struct log_gate fault_gate; /* for faults of the script */
+    struct log_gate gate; /* for refusals that come in floods */
 };
 
 /* Serves a request: answers it now, or when the queue has it. */
