@@ -161,7 +161,7 @@ static void an_event_is_acknowledged_when_the_queue_has_it(void **state)
     mono_time before = clock_mono();
     say(fd, GOOD);
     assert_heard(f, fd, 202, "{\"status\":\"accepted\",\"event_id\":\"e1\",\"ingest_id\":\"");
-    assert_true(mono_elapsed_ms(before, clock_mono()) >= 30);
+    assert_true(mono_elapsed_ms(before, clock_mono()) >= 29); /* the loop's clock counts whole milliseconds */
     assert_int_equal(metric_value(f->measures.accepted), 1);
     close(fd);
     finish(f, true);
@@ -392,7 +392,7 @@ static void a_drain_has_an_end(void **state)
     assert_heard(f, waiting, 503, "queue_unavailable");
     assert_closed(f, waiting);
     assert_closed(f, half);
-    assert_in_range(mono_elapsed_ms(before, clock_mono()), 100, 3000);
+    assert_in_range(mono_elapsed_ms(before, clock_mono()), 99, 3000); /* the loop's clock counts whole milliseconds */
     finish(f, false);
 }
 
