@@ -11,7 +11,8 @@
 #include "base/id.h"
 
 #define EVENTS   4000
-#define CHAOS_MS 4000
+#define CHAOS_MS 4000  /* longer on a machine that has seen too little by then, */
+#define LIMIT_MS 60000 /* but no longer than this */
 #define LEASE_MS 60
 
 struct fate {
@@ -138,6 +139,16 @@ static void count_places(void)
     freeReplyObject(reply);
 }
 
+static bool has_seen_enough(void)
+{
+    int acknowledged = 0, dropped = 0;
+    for (int i = 0; i < EVENTS; i++) {
+        acknowledged += fates[i].acknowledged;
+        dropped += fates[i].drop_done;
+    }
+    return atomic_load(&kills) >= 3 && acknowledged > 100 && dropped > 10;
+}
+
 static void judge(void)
 {
     int acknowledged = 0, dropped = 0;
@@ -152,9 +163,7 @@ static void judge(void)
                      fate->drop_tried, fate->drop_done, fate->places);
     }
     print_message("%d kills, %d acknowledged, %d dropped\n", atomic_load(&kills), acknowledged, dropped);
-    assert_true(atomic_load(&kills) >= 3);
-    assert_true(acknowledged > 100);
-    assert_true(dropped > 10);
+    assert_true(has_seen_enough());
 }
 
 /* Whatever is left must still be deliverable: nothing is stuck in the stream with no owner. */
@@ -191,7 +200,8 @@ static void everything_is_in_one_place(void **state)
     (void)state;
     arena = arena_new();
     assert_int_equal(pthread_create(&killer, NULL, kill_again_and_again, NULL), 0);
-    for (mono_time end = mono_after_ms(clock_mono(), CHAOS_MS); !mono_is_past(end, clock_mono());) {
+    mono_time start = clock_mono(), end = mono_after_ms(start, CHAOS_MS), limit = mono_after_ms(start, LIMIT_MS);
+    while (!mono_is_past(end, clock_mono()) || (!has_seen_enough() && !mono_is_past(limit, clock_mono()))) {
         next = add_some(adder, next);
         poll_loop_run(loop, NULL, NULL, 2);
         work(workers[id_random_below(2)]);
