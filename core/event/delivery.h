@@ -49,7 +49,8 @@ struct delivery {
     struct retry_decision retry;
     struct slice script_hash; /* of the generation that ran it */
 
-    /* commit */
+    /* commit: how far it came, so that a store that is too slow for all of it at once gets on try by try */
+    bool decision_stored, effects_applied;
     bool committed;
 };
 

@@ -31,7 +31,8 @@ static void open_commit(struct commit *commit, struct delivery *deliveries, size
         if (!takes_part(&deliveries[i]))
             continue;
         commit->items[commit->n++] =
-            (struct commit_item){.delivery = &deliveries[i], .stored = deliveries[i].claim == CLAIM_DECIDED};
+            (struct commit_item){.delivery = &deliveries[i],
+                                 .stored = deliveries[i].claim == CLAIM_DECIDED || deliveries[i].decision_stored};
         if (deliveries[i].ended_at.ms == 0)
             deliveries[i].ended_at = commit->now;
         if (deliveries[i].started_at.ms == 0) /* it never ran: poison */
@@ -57,6 +58,7 @@ void commit_refuse(struct commit *commit, struct commit_item *item, const char *
                                          .message = message,
                                          .retry_after_ms = -1};
     delivery->failures++;
+    delivery->decision_stored = false;
     item->stored = false;
 }
 
@@ -189,6 +191,8 @@ enum store_result commit_store_decisions(struct commit *commit, struct error *er
         result = bulk_run(&bulk, err);
     if (result == STORE_OK && bulk.n > 0)
         result = read_decisions(commit, &bulk, asked, err);
+    for (size_t i = 0; i < bulk.n && result == STORE_OK; i++)
+        asked[i]->delivery->decision_stored = asked[i]->stored;
     bulk_close(&bulk);
     return result;
 }

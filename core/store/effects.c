@@ -50,6 +50,11 @@ static void add_items(struct write_run *run, struct commit_item *owner)
     }
 }
 
+static bool has_open_writes(const struct commit_item *item)
+{
+    return commit_is_open(item) && item->delivery->decision == DECISION_SUCCEED && !item->delivery->effects_applied;
+}
+
 static void open_run(struct write_run *run)
 {
     struct commit *commit = run->commit;
@@ -58,7 +63,7 @@ static void open_run(struct write_run *run)
         total += commit->items[i].delivery->outcome.n_writes;
     run->items = arena_alloc(commit->client->scratch, (total + 1) * sizeof(*run->items));
     for (size_t i = 0; i < commit->n; i++)
-        if (commit_is_open(&commit->items[i]) && commit->items[i].delivery->decision == DECISION_SUCCEED)
+        if (has_open_writes(&commit->items[i]))
             add_items(run, &commit->items[i]);
 }
 
@@ -274,5 +279,8 @@ enum store_result commit_apply_writes(struct commit *commit, struct error *err)
         for (size_t i = 0; i < run.n && result == STORE_OK; i++)
             if (!run.items[i].done && run.items[i].wave == wave)
                 result = apply_collection(&run, i, err);
+    for (size_t i = 0; i < commit->n && result == STORE_OK; i++)
+        if (has_open_writes(&commit->items[i]))
+            commit->items[i].delivery->effects_applied = true;
     return result;
 }

@@ -1,25 +1,44 @@
-/* Which errors pass by themselves. What the server says is for good unless its code is in the list; what the driver
- * says about connections always passes. */
+/* Which errors pass by themselves. Of an answer to a whole command only a few codes are about what it carried: the rest
+ * is the server's own trouble, however it is called. Of an operation within a bulk it is the other way round. What the
+ * driver says about connections always passes. */
 #include "client.h"
 
+/* In the answer to one operation of a bulk. */
 static const int64_t transient_codes[] = {
     6,    7,                   /* host unreachable, not found */
+    24,   46,                  /* lock time-out, lock is busy */
     50,                        /* time limit */
     64,   79,                  /* write concern failed, or unknown on this member */
     89,   91,                  /* network time-out, shutting down */
     112,                       /* write conflict */
     134,  189,                 /* read concern not available yet, primary stepped down */
     43,   175,   237,   11601, /* cursor, plan or operation killed by a restart or an operator */
+    133,  202,                 /* no member to ask, time limit between members */
+    146,  14031,               /* out of memory, out of disk space */
     262,                       /* time limit of the connection */
+    314,  365,                 /* object is busy, temporarily unavailable */
+    8000, 16500,               /* a hosted store's quota, too many requests */
     9001, 10107, 11600, 11602, 13435, 13436,
 };
 
-bool code_is_transient(int64_t code)
+/* In the answer to a command: what it carried can never be stored. */
+static const int64_t document_codes[] = {
+    2,     9,     14,    22, /* bad value, failed to parse, wrong type, invalid BSON */
+    73,    166,              /* no name for a collection, a view */
+    10334, 17419, 17420,     /* too large */
+};
+
+static bool is_in(const int64_t *codes, size_t n, int64_t code)
 {
-    for (size_t i = 0; i < sizeof(transient_codes) / sizeof(transient_codes[0]); i++)
-        if (transient_codes[i] == code)
+    for (size_t i = 0; i < n; i++)
+        if (codes[i] == code)
             return true;
     return false;
+}
+
+bool code_is_transient(int64_t code)
+{
+    return is_in(transient_codes, sizeof(transient_codes) / sizeof(*transient_codes), code);
 }
 
 static bool is_login(const bson_error_t *error)
@@ -35,7 +54,7 @@ static bool is_refusal(const bson_error_t *error)
     switch (error->domain) {
     case MONGOC_ERROR_SERVER:
     case MONGOC_ERROR_QUERY:
-        return !code_is_transient(error->code);
+        return is_in(document_codes, sizeof(document_codes) / sizeof(*document_codes), error->code);
     case MONGOC_ERROR_BSON:
     case MONGOC_ERROR_COMMAND:
     case MONGOC_ERROR_CURSOR:

@@ -1,7 +1,10 @@
 /* The process's side: the driver's start and end, its log lines, the URL and the pool. */
 #include "client.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "bson.h"
@@ -35,10 +38,21 @@ static void driver_says(mongoc_log_level_t level, const char *domain, const char
     LOG_AT(level_of(level), "mongo driver", LOG_S("part", domain), LOG_S("text", message));
 }
 
+/* The driver keeps its counters in shared memory that only a clean exit removes; what a SIGKILL leaves behind would
+ * trip the next process of the same id, and fill the memory of a machine in time. Without its name it ends with the
+ * process. */
+static void unname_driver_counters(void)
+{
+    char name[32];
+    snprintf(name, sizeof(name), "/mongoc-%ld", (long)getpid());
+    (void)shm_unlink(name); /* none: the driver does not do so */
+}
+
 void store_init(void)
 {
     mongoc_log_set_handler(driver_says, NULL);
     mongoc_init();
+    unname_driver_counters();
 }
 
 void store_cleanup(void)

@@ -13,6 +13,7 @@
 #define SUSPECT_AT    3    /* from this delivery on an entry runs alone, so that its crash is charged to it alone */
 #define GIVE_UP_MS    2000 /* how long a stop waits for a store or a Redis that is away */
 #define LOG_EVERY_MS  5000
+#define STORE_EASE    30 /* a step within this part of a lease is an easy one */
 
 static bool is_stopping(const struct pipeline *p)
 {
@@ -167,13 +168,21 @@ static void store_failed(struct pipeline *p, const struct error *err)
 typedef enum store_result (*store_step)(struct store_client *, const struct store_claim *, struct delivery *, size_t,
                                         struct error *);
 
-/* The store refuses this one event's step for good. A result that cannot be stored becomes a death that can. */
+/* The store refuses this one event's step for good. A result that cannot be stored becomes a death that can; but what
+ * has had its effects is no dead letter: it stays as it is, its decision in the store, for whoever comes after a lease.
+ */
 static bool bury_refused(struct pipeline *p, struct delivery *d, const struct error *err)
 {
     metric_add(metrics_of(p)->store_errors, 1);
     log_error("the store refuses an event", LOG_SLICE("key", d->key), LOG_S("error", err->text));
     if (d->decision == DECISION_NONE || d->decision == DECISION_DEAD)
         return false;
+    if (d->effects_applied) {
+        d->lost = true;
+        return true;
+    }
+    d->failures++;
+    d->decision_stored = false;
     d->decision = DECISION_DEAD;
     d->retry = (struct retry_decision){.retry = false, .reason = SLICE_LITERAL("store_refused")};
     d->outcome = (struct outcome){.kind = OUTCOME_ERROR,
@@ -183,27 +192,49 @@ static bool bury_refused(struct pipeline *p, struct delivery *d, const struct er
     return true;
 }
 
-/* Does a step until the store has taken it. When the store refuses a whole batch, halves find the one that it is about.
+static void set_store_batch(struct pipeline *p, size_t size)
+{
+    size_t max = (size_t)p->shared->config->batch;
+    p->store_batch = size < 1 ? 1 : size > max ? max : size;
+    if (p->batch_size > p->store_batch)
+        p->batch_size = p->store_batch;
+}
+
+/* A store that took so many in a small part of the time that it has can have more at once. */
+static void store_took(struct pipeline *p, size_t n, mono_time began)
+{
+    backoff_reset(&p->store_backoff);
+    if (n >= p->store_batch && mono_elapsed_ms(began, clock_mono()) < p->shared->config->lease_ms / STORE_EASE)
+        set_store_batch(p, p->store_batch * 2);
+}
+
+/* Does a step until the store has taken it. When the store refuses a whole batch, halves find the one that it is about;
+ * when it fails again and again, the batch may be more than it can take in time, and halves are tried, too.
  * false: a stop came while the store was away. */
 static bool do_step(struct pipeline *p, store_step step, const struct store_claim *claim, struct delivery *d, size_t n)
 {
     struct error err;
-    for (;;) {
-        enum store_result result = n == 0 ? STORE_OK : step(p->store, claim, d, n, &err);
+    for (int tries = 1; n > 0; tries++) {
+        keep_lease(p);
+        mono_time began = clock_mono();
+        enum store_result result = step(p->store, claim, d, n, &err);
         if (result == STORE_OK) {
-            backoff_reset(&p->store_backoff);
+            store_took(p, n, began);
             return true;
         }
-        if (result == STORE_UNAVAILABLE) {
-            store_failed(p, &err);
-        } else if (n > 1) {
-            return do_step(p, step, claim, d, n / 2) && do_step(p, step, claim, d + n / 2, n - n / 2);
-        } else if (bury_refused(p, d, &err)) {
+        if (result == STORE_REFUSED && n == 1 && bury_refused(p, d, &err))
             continue;
-        }
-        if (!hold(p))
+        if (result == STORE_UNAVAILABLE)
+            store_failed(p, &err);
+        if ((result == STORE_UNAVAILABLE || n == 1) && !hold(p))
             return false;
+        if (n > 1 && (result == STORE_REFUSED || tries == 2)) {
+            if (result == STORE_UNAVAILABLE)
+                set_store_batch(p, n / 2);
+            return do_step(p, step, claim, d, n / 2) && do_step(p, step, claim, d + n / 2, n - n / 2);
+        }
     }
+    return true;
 }
 
 static enum store_result bury_malformed(struct store_client *client, const struct store_claim *claim,
@@ -237,10 +268,10 @@ static void adapt(struct pipeline *p, size_t runs, int64_t us)
     if (runs == 0)
         return;
     int64_t each = us / (int64_t)runs, fits = RUN_BUDGET_US / (each < 1 ? 1 : each);
-    size_t max = (size_t)p->shared->config->batch, size = p->batch_size * 2;
+    size_t size = p->batch_size * 2;
     if ((int64_t)size > fits)
         size = fits < 1 ? 1 : (size_t)fits;
-    p->batch_size = size > max ? max : size;
+    p->batch_size = size > p->store_batch ? p->store_batch : size;
     metric_set(metrics_of(p)->batch_events, (int64_t)p->batch_size);
 }
 
@@ -429,8 +460,8 @@ bool pipeline_init(struct pipeline *p, struct worker_shared *shared, size_t inde
 {
     *p = (struct pipeline){.shared = shared};
     snprintf(p->consumer, sizeof p->consumer, "%s-%zu", shared->name, index);
-    size_t max = (size_t)shared->config->batch;
-    p->batch_size = max < FIRST_BATCH ? max : FIRST_BATCH;
+    p->store_batch = (size_t)shared->config->batch;
+    p->batch_size = p->store_batch < FIRST_BATCH ? p->store_batch : FIRST_BATCH;
     p->taken = arena_new();
     p->working = arena_new();
     p->reclaim_at = clock_mono();

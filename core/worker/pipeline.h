@@ -40,8 +40,9 @@ struct pipeline {
     struct arena *taken;      /* a batch's deliveries and bodies */
     struct arena *working;    /* what its scripts said */
     struct queue_batch batch;
-    size_t batch_size; /* adapts to how long handlers take */
-    mono_time kept_at; /* the last sign of life for the batch in hand */
+    size_t batch_size;  /* adapts to how long handlers take */
+    size_t store_batch; /* and is no larger than what the store can take in time */
+    mono_time kept_at;  /* the last sign of life for the batch in hand */
     mono_time reclaim_at;
     struct backoff queue_backoff, store_backoff;
     struct log_gate queue_gate, store_gate;

@@ -1,4 +1,4 @@
-"""A TCP relay in front of a server: a link that can be cut, and that counts who tries to connect."""
+"""A TCP relay in front of a server: a link that can be cut or narrow, and that counts who tries to connect."""
 
 import contextlib
 import socket
@@ -17,6 +17,7 @@ class Relay:
         self.port = self._listener.getsockname()[1]
         self._mode, self._open, self._lock = PASS, set(), threading.Lock()
         self.accepted_at = []  # when each connection was taken
+        self.bytes_per_s = None  # towards the server
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self, mode=CLOSE):
@@ -67,12 +68,14 @@ class Relay:
         far.settimeout(None)
         with self._lock:
             self._open.add(far)
-        for one, other in ((near, far), (far, near)):
-            threading.Thread(target=self._pump, args=(one, other), daemon=True).start()
+        threading.Thread(target=self._pump, args=(near, far, True), daemon=True).start()
+        threading.Thread(target=self._pump, args=(far, near, False), daemon=True).start()
 
-    def _pump(self, source, sink):
+    def _pump(self, source, sink, forth):
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
+                if forth and self.bytes_per_s:
+                    time.sleep(len(data) / self.bytes_per_s)
                 sink.sendall(data)
         for end in (source, sink):
             _end(end)

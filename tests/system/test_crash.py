@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import datetime
+import pathlib
 import time
 
 import pytest
@@ -282,3 +283,11 @@ def test_worker_stops_while_redis_and_store_are_away(make_stack, own_store):
     stack.worker.start()
     wait_succeeded(stack, event, timeout=LEASE_S * 3)
     check_succeeded_once(stack, event)
+
+
+def test_a_killed_worker_leaves_no_shared_memory_behind(make_stack):
+    """The store's driver keeps counters there, and only a clean exit would remove them."""
+    stack = make_stack()
+    counters = pathlib.Path(f"/dev/shm/mongoc-{stack.worker.pid}")
+    stack.worker.kill()
+    assert not counters.exists()

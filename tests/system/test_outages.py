@@ -250,6 +250,8 @@ FAULTS = {
     "shutting down": {"error_code": 91},
     "not primary": {"error_code": 10107},
     "interrupted": {"error_code": 11600},
+    "disk full": {"error_code": 14031},
+    "too many requests": {"error_code": 16500},
     "connection closed": {"close_connection": True},
 }
 COMMANDS = ("insert", "update", "findAndModify", "find", "aggregate")
@@ -279,6 +281,18 @@ def test_store_that_fails_a_few_times(make_stack_once, command, fault):
         stack.accept(event)
     check_unharmed(stack, events)
     stack.store.heal()
+
+
+@pytest.mark.parametrize("fault", [FAULTS["disk full"], {"error_code": 46}, {"error_code": 11000}], ids=str)
+def test_store_that_fails_once_it_has_the_decision(make_stack, fault):
+    """What was decided stays so: no outage, however its error is called, makes a dead letter of a success."""
+    stack = make_stack()
+    stack.store.fail(["update"], mode={"skip": 1}, **fault)
+    event = make_event()
+    stack.accept(event)
+    wait_for(lambda: stack.worker.admin("/readyz").status_code == 503, 15)
+    stack.store.heal()
+    check_unharmed(stack, [event])
 
 
 @pytest.fixture(scope="module")

@@ -49,6 +49,11 @@ static void a_server_that_shuts_down_is_transient(void **state)
     check_survives(*state, "\"errorCode\":91");
 }
 
+static void a_full_disk_is_transient(void **state)
+{
+    check_survives(*state, "\"errorCode\":14031");
+}
+
 static void a_broken_connection_is_transient(void **state)
 {
     check_survives(*state, "\"closeConnection\":true");
@@ -84,8 +89,9 @@ static enum store_result ping_with(struct bench *bench, const char *mode, const 
 static void errors_are_classified(void **state)
 {
     struct bench *bench = *state;
-    static const int transient[] = {6, 7, 50, 89, 91, 112, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436};
-    static const int final[] = {2, 9, 14, 59, 72, 121};
+    static const int transient[] = {6,   7,    46,   50,    59,    72,    89,    91,    112,   189,   262,
+                                    365, 8000, 9001, 10107, 11000, 11600, 11602, 13435, 13436, 14031, 16500};
+    static const int final[] = {2, 9, 14, 22, 73, 166, 10334};
     static const char always[] = "\"alwaysOn\""; /* the driver itself repeats reads once */
     struct error err = {{0}};
     char fault[64];
@@ -98,6 +104,7 @@ static void errors_are_classified(void **state)
         snprintf(fault, sizeof(fault), "\"errorCode\":%d", final[i]);
         assert_int_equal(ping_with(bench, always, fault, &err), STORE_REFUSED);
     }
+    assert_int_equal(ping_with(bench, always, "\"errorCode\":99999", &err), STORE_UNAVAILABLE); /* in no list */
     assert_int_equal(ping_with(bench, always, "\"errorCode\":13", &err), STORE_UNAVAILABLE);
     assert_non_null(strstr(err.text, "WAYBILL_MONGO_URL"));
 }
@@ -194,6 +201,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_server_that_shuts_down_is_transient),
+        cmocka_unit_test(a_full_disk_is_transient),
         cmocka_unit_test(a_broken_connection_is_transient),
         cmocka_unit_test(an_unconfirmed_write_is_transient),
         cmocka_unit_test(errors_are_classified),

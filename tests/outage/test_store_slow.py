@@ -1,0 +1,48 @@
+"""A store that is there but slow: what is too much for it at once gets done in parts, and what it did stays done."""
+
+import pytest
+
+from helpers import check_unharmed
+from lib import make_event, wait_for
+from lib.outcomes import attempts, wait_dead
+
+COMMANDS = ("insert", "update", "findAndModify", "find", "aggregate")
+
+
+@pytest.mark.slow
+def test_batch_that_is_too_large_for_the_link(make_stack, relay_to, own_store):
+    """Eight bodies at once take longer than a command may; two do not."""
+    links = []
+
+    def through_relay(stack):
+        links.append(relay_to(stack.store.port))
+        stack.worker.settings["WAYBILL_MONGO_URL"] = \
+            f"mongodb://127.0.0.1:{links[0].port}/{stack.store.database_name}"
+
+    stack = make_stack({"WAYBILL_LEASE_MS": 9000}, prepare=through_relay)  # 1.5 s a command
+    stack.worker.pause()
+    events = [make_event(note="x" * 500_000) for _ in range(16)]
+    for event in events:
+        stack.accept(event)
+    links[0].bytes_per_s = 1_000_000
+    stack.worker.resume()
+    wait_for(lambda: stack.worker.metrics().total("waybill_worker_store_errors_total") > 0, 20, "it is too much")
+    check_unharmed(stack, events, timeout=90)
+
+
+@pytest.mark.slow
+def test_store_that_needs_most_of_its_time_for_each_command(make_stack):
+    """All commands of a batch together take longer than one try may: the next try goes on where it ended."""
+    stack = make_stack({"WAYBILL_LEASE_MS": 9000})  # 1.5 s a command, 4.5 s a try
+    stack.worker.pause()
+    wait_for(lambda: stack.redis.client.info("clients")["blocked_clients"] == 0, 5, "the last taking has ended")
+    dead, good = make_event(simulate={"fail": "permanent"}), make_event()
+    stack.accept(dead)  # both are then taken as one batch
+    stack.accept(good)
+    stack.store.fail(COMMANDS, block_ms=1200)
+    stack.worker.resume()
+    wait_dead(stack, dead, 60)
+    check_unharmed(stack, [good], timeout=60)
+    stack.store.heal()
+    attempt, = attempts(stack, dead)
+    assert attempt["outcome"] == "permanent"
