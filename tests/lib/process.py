@@ -137,8 +137,6 @@ class Process:
         if self.alive:
             self._child.kill()
             self._child.wait(20)
-            # What libmongoc leaves behind then; a later process of the same number would stumble over it, and say so.
-            Path(f"/dev/shm/mongoc-{self._child.pid}").unlink(missing_ok=True)
 
     def pause(self):
         """SIGSTOP: it stays, and answers nobody."""
