@@ -44,6 +44,7 @@ def fruit(client):
     ({"n": {"$type": "string"}}, [4]),
     ({"n": {"$type": "number"}}, [1, 2, 3, 5, 6]),
     ({"n": {"$type": ["array", "long"]}}, [3, 6]),
+    ({"n": {"$type": ["number", "long", 18]}}, [1, 2, 3, 5, 6]),
     ({"n": {"$mod": [5, 0]}}, [1, 2]),
     ({"s": None}, [3, 4, 5, 6]),
     ({"s": {"$exists": False}}, [4, 5, 6]),

@@ -36,6 +36,9 @@ from pymongo.errors import DuplicateKeyError, OperationFailure, WriteError
     ({"l": [1, 5, 9]}, {"$pull": {"l": {"$gte": 5}}}, {"l": [1]}),
     ({"l": [1, 5, 1]}, {"$pull": {"l": 1}}, {"l": [5]}),
     ({"l": [{"a": 1, "b": 2}, {"a": 2}, 7]}, {"$pull": {"l": {"a": 1}}}, {"l": [{"a": 2}, 7]}),
+    ({"l": [{"a": 1}, {"a": 2}, {"a": 3}, 7]}, {"$pull": {"l": {"$or": [{"a": 1}, {"a": {"$gt": 2}}]}}}, {"l": [{"a": 2}, 7]}),
+    ({"l": [{"a": 1}, 7]}, {"$pull": {"l": {"$nor": [{"a": 2}]}}}, {"l": [7]}),
+    ({"l": [{"x": None, "k": 1}, {"k": 2}]}, {"$push": {"l": {"$each": [], "$sort": {"x": 1}}}}, {"l": [{"x": None, "k": 1}, {"k": 2}]}),
     ({"l": [1, 2, 3, 2]}, {"$pullAll": {"l": [2, 3]}}, {"l": [1]}),
     ({"l": [1, 2, 3], "m": [1, 2]}, {"$pop": {"l": 1, "m": -1}}, {"l": [1, 2], "m": [2]}),
 ])
@@ -60,6 +63,12 @@ def test_operator(things, before, update, after):
     ({"$pop": {"l": 5}}, 9),
     ({"$set": {"n.x": 1}}, 28),
     ({"$set": {"l.x": 1}}, 28),
+    ({"$pull": {"l.x": 1}}, 28),
+    ({"$pullAll": {"s.x": [1]}}, 28),
+    ({"$pop": {"s.x": 1}}, 28),
+    ({"$rename": {"n": "n.m"}}, 2),
+    ({"$rename": {"l.0": "m"}}, 2),
+    ({"$rename": {"n": "l.0"}}, 2),
     ({"$set": {"": 1}}, 56),
     ({"$set": {"a..b": 1}}, 56),
     ({"$foo": {"a": 1}}, 9),
@@ -105,6 +114,21 @@ def test_upsert_starts_from_the_equalities_of_the_filter(things):
     assert things.find_one() == {"_id": "k", "a": {"b": 1}, "c": 2, "applied": ["x"], "m": 3, "new": True}
     assert things.replace_one({"q": 5}, {"r": 1}, upsert=True).upserted_id == things.find_one({"r": 1})["_id"]
     assert "q" not in things.find_one({"r": 1})
+
+
+@pytest.mark.parametrize("query, made", [
+    ({"a": {"$in": [5]}}, {"a": 5}),
+    ({"a": {"$in": [5, 6]}}, {}),
+    ({"a": {"$all": [5]}}, {"a": 5}),
+    ({"$or": [{"a": 5, "b": 6}]}, {"a": 5, "b": 6}),
+    ({"$or": [{"a": 5}, {"b": 6}]}, {}),
+    ({"$nor": [{"a": 5}]}, {}),
+])
+def test_upsert_takes_what_can_only_be_equal(things, query, made):
+    things.update_one(query, {"$set": {"x": 1}}, upsert=True)
+    assert things.find_one({}, {"_id": 0}) == {**made, "x": 1}
+    things.update_one({"_id": {"$in": ["k"]}}, {"$set": {"x": 1}}, upsert=True)
+    assert things.find_one({"_id": "k"})
 
 
 def test_guarded_upsert_tells_by_its_duplicate_key_that_it_was_applied(things):

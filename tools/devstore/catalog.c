@@ -181,7 +181,7 @@ static void combine(const struct index *index, const struct buffer *values, size
         return;
     }
     for (size_t i = 0; i < values[field].size / sizeof *list; i++, key->size = start) {
-        key_append(key, list[i].value_type ? list[i] : (value){.value_type = BSON_TYPE_NULL});
+        key_append(key, or_null(list[i]));
         combine(index, values, field + 1, key, keys);
     }
 }
@@ -223,8 +223,7 @@ static bool duplicate(const struct collection *c, const struct index *index, val
     for (size_t i = 0; i < index->count; i++) {
         struct buffer found = {0};
         path_elements(document, index->paths[i], &found);
-        value first = *(value *)(void *)found.data;
-        append_value(&values, index->paths[i], first.value_type ? first : (value){.value_type = BSON_TYPE_NULL});
+        append_value(&values, index->paths[i], or_null(*(value *)(void *)found.data));
         buffer_free(&found);
     }
     value_print(text, document_of(&values));

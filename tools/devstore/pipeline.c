@@ -185,7 +185,7 @@ void sort_key(value document, value sort, struct buffer *key)
             if (descending ? value_compare(list[i], best) > 0 : value_compare(list[i], best) < 0)
                 best = list[i];
         size_t start = key->size;
-        key_append(key, best.value_type ? best : (value){.value_type = BSON_TYPE_NULL});
+        key_append(key, or_null(best));
         for (size_t i = start; descending && i < key->size; i++)
             key->data[i] = (uint8_t)~key->data[i];
     }

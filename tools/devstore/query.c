@@ -20,7 +20,8 @@ static struct match *add(struct match *parent, enum match_op op, const char *pat
 
 static void add_key(struct match *m, value v)
 {
-    m->keys = bson_realloc(m->keys, (m->count + 1) * sizeof *m->keys);
+    if ((m->count & (m->count - 1)) == 0) /* doubles at each power of two */
+        m->keys = bson_realloc(m->keys, (m->count ? m->count * 2 : 1) * sizeof *m->keys);
     m->keys[m->count] = (struct buffer){0};
     key_append(&m->keys[m->count++], v);
 }
@@ -129,14 +130,15 @@ static bool add_type(struct match *m, value arg, struct failure *error)
     int64_t number = 0;
     if (!name && !value_to_int64(arg, &number))
         return fail(error, 14, "type must be represented as a number or a string");
-    uint32_t before = m->types;
+    uint32_t types = 0;
     for (int code = -1; code <= BSON_TYPE_MAXKEY; code = code == BSON_TYPE_DECIMAL128 ? BSON_TYPE_MAXKEY : code + 1) {
         value v = {.value_type = code < 0 ? BSON_TYPE_MINKEY : (bson_type_t)code};
         bool numeric = name && strcmp(name, "number") == 0 && is_number(v);
         if (code && (numeric || (name ? strcmp(name, value_type_name(v)) == 0 : number == code)))
-            m->types |= type_bit(v.value_type);
+            types |= type_bit(v.value_type);
     }
-    if (m->types != before)
+    m->types |= types;
+    if (types)
         return true;
     return name ? fail(error, 2, "Unknown type name alias: %s", name)
                 : fail(error, 2, "Invalid numerical type code: %lld", (long long)number);
@@ -185,14 +187,20 @@ static bool take_options(struct match *m, struct failure *error)
     return document_get(m->beside, "$regex").value_type || fail(error, 2, "$options needs a $regex");
 }
 
+/* A condition on the fields of an element, not on the element itself. */
+static bool is_filter(value condition)
+{
+    struct fields it = fields_of(condition);
+    const char *first = fields_next(&it) ? it.key : "";
+    return condition.value_type == BSON_TYPE_DOCUMENT &&
+           (!is_operators(condition) || !strcmp(first, "$and") || !strcmp(first, "$or") || !strcmp(first, "$nor"));
+}
+
 static bool take_element(struct match *m, struct failure *error)
 {
-    struct fields it = fields_of(m->arg);
-    const char *first = fields_next(&it) ? it.key : "";
-    bool logical = !strcmp(first, "$and") || !strcmp(first, "$or") || !strcmp(first, "$nor");
     if (m->arg.value_type != BSON_TYPE_DOCUMENT)
         return fail(error, 2, "$elemMatch needs an Object");
-    m->number = logical || !is_operators(m->arg);
+    m->number = is_filter(m->arg);
     return m->number ? compile_filter(m, m->arg, error) : compile_field(m, NULL, m->arg, error);
 }
 
@@ -303,7 +311,10 @@ struct match *query_compile(value filter, struct failure *error)
 
 struct match *query_compile_element(value condition, struct failure *error)
 {
-    return compile(condition, condition.value_type != BSON_TYPE_DOCUMENT || is_operators(condition), error);
+    struct match *query = compile(condition, !is_filter(condition), error);
+    if (query)
+        query->number = is_filter(condition);
+    return query;
 }
 
 void query_free(struct match *query)

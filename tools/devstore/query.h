@@ -33,7 +33,7 @@ struct match {
     struct buffer *keys; /* what is compared with, encoded and sorted */
     size_t count;
     uint32_t types;         /* $type: one bit a type */
-    int64_t number, modulo; /* of $mod and $size; number of $elemMatch: only documents can match */
+    int64_t number, modulo; /* of $mod and $size; number of $elemMatch and $pull: only documents match */
     void *regex;            /* pcre2_code */
     struct match *children, *next;
 };

@@ -47,12 +47,17 @@ static bool check_path(const char *path, struct failure *error)
     }
 }
 
+static bool is_within(const char *path, const char *outer)
+{
+    size_t length = strlen(outer);
+    return strncmp(path, outer, length) == 0 && (path[length] == 0 || path[length] == '.');
+}
+
 static bool check_conflicts(const struct update *u, struct failure *error)
 {
     for (size_t i = 1; i < u->count; i++) {
         const char *a = u->list[i - 1].path, *b = u->list[i].path;
-        size_t length = strlen(a);
-        if (strncmp(a, b, length) == 0 && (b[length] == 0 || b[length] == '.'))
+        if (is_within(b, a))
             return fail(error, 40, "Updating the path '%s' would create a conflict at '%s'", b, a);
     }
     return true;
@@ -90,8 +95,8 @@ static bool add_rename(struct update *u, const char *from, value to, struct fail
     const char *path = value_text(to);
     if (!path)
         return fail(error, 2, "The 'to' field for $rename must be a string: %s", from);
-    if (strcmp(path, from) == 0)
-        return fail(error, 2, "The source and target field for $rename must differ: %s", from);
+    if (is_within(path, from) || is_within(from, path))
+        return fail(error, 2, "The source and target field for $rename must differ and not be on one path: %s", from);
     if (strchr(from, '$') || strchr(path, '$'))
         return fail(error, 2, "The fields for $rename may not be dynamic: %s", from);
     add(u, UNSET, from, to);
@@ -262,10 +267,8 @@ static bool edit_field(struct edit *e, const char *key, value old, bson_type_t p
     bool array = old.value_type == BSON_TYPE_ARRAY;
     if (!rest)
         return apply_leaf(e, key, old, parent, out);
-    if (creates(e->mod) && (array ? !is_array_index(rest) : old.value_type && !is_container(old)))
-        return not_viable(e, rest, key, old);
-    if (old.value_type && !is_container(old))
-        return bson_append_value(out, key, -1, &old);
+    if (array ? !is_array_index(rest) : old.value_type && !is_container(old))
+        return e->mod->op == UNSET ? bson_append_value(out, key, -1, &old) : not_viable(e, rest, key, old);
     bson_t child;
     open_container(out, key, old.value_type, &child);
     bool ok = edit_fields(e, old, rest, &child);
@@ -320,6 +323,19 @@ static bool replace(const struct update *u, value document, bson_t *out, struct 
     return false;
 }
 
+/* $rename goes neither into an array nor out of one. */
+static bool check_rename(value document, const char *path, struct failure *error)
+{
+    for (const char *rest = path; (rest = strchr(rest, '.')) != NULL; rest++) {
+        char *above = bson_strndup(path, (size_t)(rest - path));
+        value parent = document_path(document, above);
+        bson_free(above);
+        if (parent.value_type == BSON_TYPE_ARRAY)
+            return fail(error, 2, "The source or destination field cannot be an array element, '%s'", path);
+    }
+    return true;
+}
+
 static bool edit(bson_t **now, const struct modification *mod, value original, struct failure *error)
 {
     struct edit e = {.mod = mod, .original = original, .error = error};
@@ -338,7 +354,9 @@ static bool modify(const struct update *u, value document, bool inserting, bson_
         const struct modification *mod = &u->list[i];
         if ((mod->op != SET_ON_INSERT || inserting) &&
             (mod->op != RENAME || document_path(document, mod->from).value_type))
-            ok = edit(&now, mod, document, error);
+            ok = (mod->op != RENAME ||
+                  (check_rename(document, mod->from, error) && check_rename(document, mod->path, error))) &&
+                 edit(&now, mod, document, error);
     }
     value id = document_get(document, "_id");
     if (ok && id.value_type && value_compare(id, document_get(document_of(now), "_id")) != 0)
@@ -362,14 +380,17 @@ static bool add_equalities(const struct match *query, bool replacement, bson_t *
 {
     bool ok = true;
     for (const struct match *m = query->children; ok && m; m = m->next) {
-        if (m->op == MATCH_AND && !m->negated)
+        bool sole = m->op == MATCH_OR && m->children && !m->children->next;
+        if ((m->op == MATCH_AND || sole) && !m->negated)
             ok = add_equalities(m, replacement, base, error);
-        if (m->op != MATCH_EQ || m->negated || (replacement && strcmp(m->path, "_id") != 0))
+        bool equal = m->op == MATCH_EQ || (m->op == MATCH_IN && m->count == 1 && !m->children);
+        if (!equal || m->negated || (replacement && strcmp(m->path, "_id") != 0))
             continue;
+        value wanted = m->op == MATCH_EQ ? m->arg : document_get(m->arg, "0");
         if (document_path(document_of(*base), m->path).value_type)
             return fail(error, 54, "cannot infer query fields to set, path '%s' is matched twice", m->path);
-        struct modification mod = {.op = SET, .path = m->path, .arg = m->arg};
-        ok = edit(base, &mod, m->arg, error);
+        struct modification mod = {.op = SET, .path = m->path, .arg = wanted};
+        ok = edit(base, &mod, wanted, error);
     }
     return ok;
 }

@@ -91,7 +91,7 @@ static int compare_by(value x, value y, value sort)
     if (sort.value_type != BSON_TYPE_DOCUMENT)
         return value_to_double(sort) < 0 ? -value_compare(x, y) : value_compare(x, y);
     for (struct fields it = fields_of(sort); fields_next(&it);) {
-        int order = value_compare(document_path(x, it.key), document_path(y, it.key));
+        int order = value_compare(or_null(document_path(x, it.key)), or_null(document_path(y, it.key)));
         if (order)
             return value_to_double(it.v) < 0 ? -order : order;
     }
@@ -158,10 +158,9 @@ static void add_to_set(struct buffer *list, value existing, value arg)
 static void pull(struct buffer *list, value existing, value arg, const struct match *condition)
 {
     struct buffer unwanted = {0};
-    bool on_fields = condition && arg.value_type == BSON_TYPE_DOCUMENT && !is_operators(arg);
     add_all(&unwanted, condition ? (value){0} : arg);
     for (struct fields it = fields_of(existing); fields_next(&it);) {
-        if (condition ? (on_fields && !is_container(it.v)) || !query_matches(condition, it.v)
+        if (condition ? (condition->number && it.v.value_type != BSON_TYPE_DOCUMENT) || !query_matches(condition, it.v)
                       : !contains(&unwanted, it.v))
             add(list, it.v);
     }

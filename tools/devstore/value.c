@@ -210,6 +210,11 @@ bool value_truth(value v)
     return v.value_type != BSON_TYPE_EOD && v.value_type != BSON_TYPE_NULL && v.value_type != BSON_TYPE_UNDEFINED;
 }
 
+value or_null(value v)
+{
+    return v.value_type ? v : (value){.value_type = BSON_TYPE_NULL};
+}
+
 const char *value_text(value v)
 {
     return v.value_type == BSON_TYPE_UTF8 ? v.value.v_utf8.str : NULL;
