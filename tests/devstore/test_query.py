@@ -150,16 +150,26 @@ def test_sort_by_arrays_uses_least_or_greatest_element(things):
     ({"l.x": 1, "_id": 0}, {"l": [{"x": 1}, {"x": 3}]}),
     ({"l.x": 0, "_id": 0, "a": 0, "b": 0}, {"l": [{"y": 2}, {}, 4]}),
     ({"_id": 0, "copy": "$b.d"}, {"copy": 3}),
+    ({"_id": 0, "b": {"c": 1}}, {"b": {"c": 2}}),
+    ({"_id": 0, "b": {"c": 0}, "l": {"x": 0}}, {"a": 1, "b": {"d": 3}, "l": [{"y": 2}, {}, 4]}),
+    ({"_id": 0, "b": {"c": 1, "e": "$a"}, "new.at": "$b.d"}, {"b": {"c": 2, "e": 1}, "new": {"at": 3}}),
+    ({"_id": 0, "list": ["$a", "$none", 7]}, {"list": [1, None, 7]}),
 ])
 def test_projection(things, projection, shown):
     things.insert_one({"_id": 1, "a": 1, "b": {"c": 2, "d": 3}, "l": [{"x": 1, "y": 2}, {"x": 3}, 4]})
     assert things.find_one({}, projection) == shown
 
 
-def test_mixed_projection_is_refused(things):
+@pytest.mark.parametrize("stage, code", [
+    ({"$project": bson.SON([("a", 1), ("b", 0)])}, 31254), ({"$project": bson.SON([("a", 1), ("a.b", 1)])}, 31249),
+    ({"$project": bson.SON([("a.b", 1), ("a", 1)])}, 31250), ({"$project": {"a": {}}}, 51270), ({"$project": {"a..b": 1}}, 56),
+    ({"$group": {"_id": 1, "n": {"$sum": 1, "$max": 2}}}, 40238), ({"$group": {"_id": 1, "a.b": {"$sum": 1}}}, 40235),
+    ({"$group": 5}, 15947), ({"$sort": 5}, 15973), ({"$skip": -1}, 5107200), ({"$limit": -1}, 5107201), ({"$limit": 0}, 15958),
+])
+def test_stage_that_cannot_be_is_refused(things, stage, code):
     with pytest.raises(OperationFailure) as refused:
-        things.find_one({}, {"a": 1, "b": 0})
-    assert refused.value.code == 31254
+        things.aggregate([stage])
+    assert refused.value.code == code
 
 
 def test_cursor_goes_on_where_it_was_while_others_write(things):

@@ -202,19 +202,20 @@ bool command_find(struct request *request)
     if (!check_refused(request->body, "tailable awaitData max min returnKey showRecordId", error) ||
         !check_document(filter, "find.filter", error) || !check_document(sort, "find.sort", error) ||
         !check_document(fields, "find.projection", error) || !sort_check(sort, error) ||
-        !projection_check(&projection, fields, error) ||
         !argument_int64(argument(request, "batchSize"), "batchSize", &size, error) ||
         !argument_int64(argument(request, "skip"), "skip", &skip, error) ||
         !argument_int64(argument(request, "limit"), "limit", &limit, error))
         return false;
-    bool ok = search_open(request, &s, filter, sort), sorted = document_is_empty(sort) || s.scan.ordered;
+    bool ok = projection_compile(&projection, fields, error) && search_open(request, &s, filter, sort);
+    bool sorted = document_is_empty(sort) || s.scan.ordered;
     ok = ok && search_collect(request, &s, sorted && limit ? skip + limit : 0, &results) &&
          (sorted || sort_documents(&results, sort, error));
     search_close(&s);
-    if (ok) {
+    if (ok)
         show(&results, skip, limit, &projection);
+    projection_free(&projection);
+    if (ok)
         return answer_first(request, results, size, flag(request, "singleBatch"));
-    }
     buffer_free(&results);
     return false;
 }

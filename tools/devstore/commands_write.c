@@ -329,12 +329,13 @@ bool command_find_and_modify(struct request *request)
     struct batch b;
     struct update u = {0};
     struct match *query = NULL;
-    struct projection projection;
+    struct projection projection = {0};
     batch_begin(&b, request);
     bool ok = check_find_and_modify(request, error) && (query = query_compile(argument(request, "query"), error)) &&
-              projection_check(&projection, argument(request, "fields"), error) &&
+              projection_compile(&projection, argument(request, "fields"), error) &&
               (flag(request, "remove") || update_compile(&u, argument(request, "update"), error)) &&
               find_and_modify(&b, query, &u, &projection);
+    projection_free(&projection);
     update_free(&u);
     query_free(query);
     batch_end(&b);

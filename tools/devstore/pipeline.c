@@ -1,5 +1,6 @@
 /* Projections, sorting, and pipelines: each stage turns a list of documents into another. */
 #include "pipeline.h"
+#include "update.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -63,100 +64,123 @@ static void evaluate(bson_t *out, const char *key, value expression, value docum
         append_value(out, key, document_get(expression, "$literal"));
     } else if (is_container(expression)) {
         open_container(out, key, expression.value_type, &child);
-        for (struct fields it = fields_of(expression); fields_next(&it);)
+        for (struct fields it = fields_of(expression); fields_next(&it);) {
+            uint32_t before = child.len;
             evaluate(&child, it.key, it.v, document);
+            if (child.len == before && expression.value_type == BSON_TYPE_ARRAY)
+                bson_append_null(&child, it.key, -1);
+        }
         bson_append_document_end(out, &child);
     } else {
         append_value(out, key, expression);
     }
 }
 
-bool projection_check(struct projection *p, value spec, struct failure *error)
+/* A part of a projection or its tree: fields of their own, not an expression. */
+static bool is_nested(value v)
 {
-    bool include = false, exclude = false;
-    *p = (struct projection){.spec = spec};
-    for (struct fields it = fields_of(spec); fields_next(&it);) {
-        if (!*it.key || strstr(it.key, ".$") || *it.key == '$')
-            return fail(error, 2, "positional projection and field '%.100s' are not supported", it.key);
-        if (!is_flag(it.v) && !expression_check(it.v, error))
-            return false;
-        bool shown = !is_flag(it.v) || value_truth(it.v);
-        if (strcmp(it.key, "_id") == 0 && is_flag(it.v))
-            p->hide_id = !shown;
-        else if (shown)
-            include = true;
-        else
-            exclude = true;
-        if (include && exclude)
-            return fail(error, shown ? 31253 : 31254, "Cannot do %s on field %s in %s projection",
-                        shown ? "inclusion" : "exclusion", it.key, shown ? "exclusion" : "inclusion");
+    return v.value_type == BSON_TYPE_DOCUMENT && !is_operators(v);
+}
+
+static bool add_leaf(struct projection *p, const char *path, value v, struct failure *error)
+{
+    bool shown = !is_flag(v) || value_truth(v);
+    if (!is_flag(v) && !expression_check(v, error))
+        return false;
+    if (document_path(document_of(p->tree), path).value_type)
+        return fail(error, 31250, "Path collision at %s", path);
+    if (strcmp(path, "_id") != 0 || !is_flag(v))
+        *(shown ? &p->inclusive : &p->exclusive) = true;
+    if (p->inclusive && p->exclusive)
+        return fail(error, shown ? 31253 : 31254, "Cannot do %s on field %s in %s projection",
+                    shown ? "inclusion" : "exclusion", path, shown ? "exclusion" : "inclusion");
+    return document_set(&p->tree, path, v, error) ||
+           (error->code == 28 && fail(error, 31249, "Path collision at %s", path));
+}
+
+/* {"a.b": 1} and {a: {b: 1}} are the same. */
+static bool add_leaves(struct projection *p, const char *above, value spec, struct failure *error)
+{
+    bool ok = !document_is_empty(spec) || fail(error, 51270, "An empty sub-projection is not a valid value: %s", above);
+    for (struct fields it = fields_of(spec); ok && fields_next(&it);) {
+        char *path = bson_strdup_printf("%s%s%s", above, *above ? "." : "", it.key);
+        ok = (is_nested(it.v) ? add_leaves : add_leaf)(p, path, it.v, error);
+        bson_free(path);
     }
-    p->inclusive = include || (!exclude && document_get(spec, "_id").value_type && !p->hide_id);
+    return ok;
+}
+
+bool projection_compile(struct projection *p, value spec, struct failure *error)
+{
+    *p = (struct projection){.tree = bson_new()};
+    if (!document_is_empty(spec) && !add_leaves(p, "", spec, error))
+        return false;
+    value id = document_get(document_of(p->tree), "_id");
+    p->inclusive = p->inclusive || (!p->exclusive && value_truth(id));
+    if (p->inclusive && !id.value_type)
+        bson_append_bool(p->tree, "_id", -1, true); /* shown unless it is switched off */
     return true;
 }
 
-enum naming { UNNAMED, NAMED, NAMED_BELOW };
-
-static enum naming named(const struct projection *p, const char *path)
+void projection_free(struct projection *p)
 {
-    size_t length = strlen(path);
-    for (struct fields it = fields_of(p->spec); fields_next(&it);) {
-        if (strncmp(it.key, path, length) == 0 && (it.key[length] == 0 || it.key[length] == '.'))
-            return it.key[length] ? NAMED_BELOW : is_flag(it.v) ? NAMED : UNNAMED;
-    }
-    return UNNAMED;
+    bson_destroy(p->tree);
 }
 
-static void project(const struct projection *p, value container, const char *path, bson_t *out);
+static bool computes(value tree)
+{
+    struct fields it = fields_of(tree);
+    while (fields_next(&it))
+        if (is_nested(it.v) ? computes(it.v) : !is_flag(it.v))
+            return true;
+    return false;
+}
 
-/* path: of the field. Gives whether it is shown. */
-static bool project_field(const struct projection *p, const char *key, value v, const char *path, enum naming how,
-                          bson_t *out)
+/* Adds what the tree computes from the whole document, beside what has been shown of the container. */
+static void compute(value tree, value whole, value container, bson_t *out)
 {
     bson_t child;
-    bool nested = how == NAMED_BELOW && is_container(v);
-    if (!nested && p->inclusive != (how == NAMED))
-        return false;
-    if (!nested)
-        return bson_append_value(out, key, -1, &v);
-    open_container(out, key, v.value_type, &child);
-    project(p, v, path, &child);
-    return bson_append_document_end(out, &child);
+    for (struct fields it = fields_of(tree); fields_next(&it);) {
+        if (!is_nested(it.v) && !is_flag(it.v)) {
+            evaluate(out, it.key, it.v, whole);
+        } else if (computes(it.v) && !is_container(document_get(container, it.key))) {
+            bson_append_document_begin(out, it.key, -1, &child);
+            compute(it.v, whole, (value){0}, &child);
+            bson_append_document_end(out, &child);
+        }
+    }
 }
 
-/* path: of the container; the elements of an array are projected with the array's own. */
-static void project(const struct projection *p, value container, const char *path, bson_t *out)
+/* tree: of the container; the elements of an array are projected with the array's own. */
+static void project(const struct projection *p, value tree, value whole, value container, bson_t *out)
 {
+    bool array = container.value_type == BSON_TYPE_ARRAY;
     uint32_t index = 0;
     for (struct fields it = fields_of(container); fields_next(&it);) {
+        value how = array ? tree : document_get(tree, it.key);
         const char *key = it.key;
-        if (container.value_type == BSON_TYPE_ARRAY) {
-            char number[16];
+        char number[16];
+        bson_t child;
+        if (array)
             bson_uint32_to_string(index, &key, number, sizeof number);
-            index += project_field(p, key, it.v, path, is_container(it.v) ? NAMED_BELOW : UNNAMED, out);
+        if (is_nested(how) && is_container(it.v)) {
+            open_container(out, key, it.v.value_type, &child);
+            project(p, how, whole, it.v, &child);
+            bson_append_document_end(out, &child);
+        } else if (is_flag(how) ? value_truth(how) : !p->inclusive) {
+            bson_append_value(out, key, -1, &it.v);
+        } else {
             continue;
         }
-        char *below = bson_strdup_printf("%s%s%s", path, *path ? "." : "", key);
-        enum naming how = named(p, below);
-        if (!*path && strcmp(key, "_id") == 0 && how != NAMED_BELOW)
-            how = p->inclusive != p->hide_id ? NAMED : UNNAMED; /* shown unless it is switched off */
-        project_field(p, key, it.v, below, how, out);
-        bson_free(below);
+        index++;
     }
+    if (!array)
+        compute(tree, whole, container, out);
 }
 
 void projection_apply(const struct projection *p, value document, bson_t *out)
 {
-    bson_t whole;
-    if (document_is_empty(p->spec)) {
-        bson_init_static(&whole, document.value.v_doc.data, document.value.v_doc.data_len);
-        bson_concat(out, &whole);
-        return;
-    }
-    project(p, document, "", out);
-    for (struct fields it = fields_of(p->spec); fields_next(&it);)
-        if (!is_flag(it.v))
-            evaluate(out, it.key, it.v, document);
+    project(p, document_of(p->tree), document, document, out);
 }
 
 bool sort_check(value sort, struct failure *error)
@@ -297,7 +321,7 @@ void keep_distinct(struct buffer *values)
     values->size = kept * sizeof *list;
 }
 
-enum accumulator { SUM, AVG, MIN, MAX, FIRST, LAST, PUSH, ADD_TO_SET, COUNT, ACCUMULATORS };
+enum accumulator { OF_SUM, OF_AVG, OF_MIN, OF_MAX, OF_FIRST, OF_LAST, OF_PUSH, OF_SET, OF_COUNT, ACCUMULATORS };
 
 static enum accumulator accumulator_named(const char *name)
 {
@@ -315,37 +339,43 @@ static void accumulate(bson_t *out, const char *key, struct fields *call, const 
     enum accumulator kind = accumulator_named(call->key);
     bson_t made = BSON_INITIALIZER;
     struct buffer values = {0};
-    for (size_t i = kind == LAST ? size - 1 : 0; i < (kind == FIRST ? 1 : size); i++)
+    for (size_t i = kind == OF_LAST ? size - 1 : 0; i < (kind == OF_FIRST ? 1 : size); i++)
         evaluate(&made, "", call->v, group[i].document);
     for (struct fields it = fields_of(document_of(&made)); fields_next(&it);)
         buffer_append(&values, &it.v, sizeof(value));
     const value *list = (void *)values.data;
     size_t count = values.size / sizeof *list;
-    if (kind == ADD_TO_SET)
+    if (kind == OF_SET)
         keep_distinct(&values);
-    if (kind == COUNT)
+    if (kind == OF_COUNT)
         append_number(out, key, (int64_t)size);
-    else if (kind == SUM || kind == AVG)
-        append_sum(out, key, list, count, kind == AVG);
-    else if (kind == PUSH || kind == ADD_TO_SET)
+    else if (kind == OF_SUM || kind == OF_AVG)
+        append_sum(out, key, list, count, kind == OF_AVG);
+    else if (kind == OF_PUSH || kind == OF_SET)
         append_list(out, key, &values);
     else
-        append_value(out, key, extreme(list, count, kind == MAX));
+        append_value(out, key, extreme(list, count, kind == OF_MAX));
     buffer_free(&values);
     bson_destroy(&made);
 }
 
 static bool check_group(value spec, struct failure *error)
 {
+    if (spec.value_type != BSON_TYPE_DOCUMENT)
+        return fail(error, 15947, "a group's fields must be specified in an object");
     if (!document_get(spec, "_id").value_type)
         return fail(error, 15955, "a group specification must include an _id");
     for (struct fields it = fields_of(spec); fields_next(&it);) {
-        struct fields call = fields_of(it.v);
+        struct fields call = fields_of(it.v), more;
         bool id = strcmp(it.key, "_id") == 0;
+        if (strchr(it.key, '.'))
+            return fail(error, 40235, "The field name '%s' cannot contain '.'", it.key);
         if (!id && (it.v.value_type != BSON_TYPE_DOCUMENT || !fields_next(&call)))
             return fail(error, 40234, "The field '%s' must be an accumulator object", it.key);
         if (!id && accumulator_named(call.key) == ACCUMULATORS)
             return fail(error, 15952, "unknown group operator '%s'", call.key);
+        if (!id && (more = call, fields_next(&more)))
+            return fail(error, 40238, "The field '%s' must specify one accumulator", it.key);
         if (!expression_check(id ? it.v : call.v, error))
             return false;
     }
@@ -416,7 +446,8 @@ static bool stage_match(value spec, const struct buffer *documents, struct buffe
 static bool stage_sort(value spec, const struct buffer *documents, struct buffer *out, struct failure *error)
 {
     if (spec.value_type != BSON_TYPE_DOCUMENT || document_is_empty(spec))
-        return fail(error, 15976, "$sort stage must have at least one sort key");
+        return fail(error, spec.value_type == BSON_TYPE_DOCUMENT ? 15976 : 15973,
+                    "$sort stage must have at least one sort key");
     buffer_append(out, documents->data, documents->size);
     return sort_check(spec, error) && sort_documents(out, spec, error);
 }
@@ -427,15 +458,15 @@ static bool stage_project(value spec, const struct buffer *documents, struct buf
     value document;
     if (spec.value_type != BSON_TYPE_DOCUMENT || document_is_empty(spec))
         return fail(error, 51272, "Invalid $project: specification must have at least one field");
-    if (!projection_check(&projection, spec, error))
-        return false;
-    for (size_t at = 0; documents_next(documents, &at, &document);) {
+    bool ok = projection_compile(&projection, spec, error);
+    for (size_t at = 0; ok && documents_next(documents, &at, &document);) {
         bson_t made = BSON_INITIALIZER;
         projection_apply(&projection, document, &made);
         add_document(out, &made);
         bson_destroy(&made);
     }
-    return true;
+    projection_free(&projection);
+    return ok;
 }
 
 static bool stage_skip(value spec, const struct buffer *documents, struct buffer *out, struct failure *error)
@@ -443,7 +474,7 @@ static bool stage_skip(value spec, const struct buffer *documents, struct buffer
     int64_t number;
     value document;
     if (!value_to_int64(spec, &number) || number < 0)
-        return fail(error, 15956, "invalid argument to $skip stage: it must be a non-negative number");
+        return fail(error, 5107200, "invalid argument to $skip stage: it must be a non-negative number");
     for (size_t at = 0; documents_next(documents, &at, &document); number--)
         if (number <= 0)
             buffer_append_document(out, document);
@@ -452,11 +483,12 @@ static bool stage_skip(value spec, const struct buffer *documents, struct buffer
 
 static bool stage_limit(value spec, const struct buffer *documents, struct buffer *out, struct failure *error)
 {
-    int64_t number;
+    int64_t number = -1;
     size_t at = 0;
     value document;
     if (!value_to_int64(spec, &number) || number < 1)
-        return fail(error, 15958, "invalid argument to $limit stage: it must be a positive number");
+        return fail(error, is_number(spec) && number == 0 ? 15958 : 5107201,
+                    "invalid argument to $limit stage: it must be a positive number");
     while (number-- > 0 && documents_next(documents, &at, &document))
         ;
     buffer_append(out, documents->data, at);

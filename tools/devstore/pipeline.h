@@ -7,11 +7,13 @@
 #include "query.h"
 
 struct projection {
-    value spec;
-    bool inclusive, hide_id;
+    bson_t *tree; /* flags and expressions, nested as the fields are that they are for */
+    bool inclusive, exclusive;
 };
 
-bool projection_check(struct projection *projection, value spec, struct failure *error);
+/* To be freed whatever compile returned. */
+bool projection_compile(struct projection *projection, value spec, struct failure *error);
+void projection_free(struct projection *projection);
 void projection_apply(const struct projection *projection, value document, bson_t *out);
 
 bool sort_check(value sort, struct failure *error);

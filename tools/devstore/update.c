@@ -346,6 +346,12 @@ static bool edit(bson_t **now, const struct modification *mod, value original, s
     return ok;
 }
 
+bool document_set(bson_t **document, const char *path, value v, struct failure *error)
+{
+    struct modification mod = {.op = SET, .path = path, .arg = v};
+    return check_path(path, error) && edit(document, &mod, v, error);
+}
+
 static bool modify(const struct update *u, value document, bool inserting, bson_t *out, struct failure *error)
 {
     bson_t *now = bson_new_from_data(document.value.v_doc.data, document.value.v_doc.data_len);
@@ -386,11 +392,9 @@ static bool add_equalities(const struct match *query, bool replacement, bson_t *
         bool equal = m->op == MATCH_EQ || (m->op == MATCH_IN && m->count == 1 && !m->children);
         if (!equal || m->negated || (replacement && strcmp(m->path, "_id") != 0))
             continue;
-        value wanted = m->op == MATCH_EQ ? m->arg : document_get(m->arg, "0");
         if (document_path(document_of(*base), m->path).value_type)
             return fail(error, 54, "cannot infer query fields to set, path '%s' is matched twice", m->path);
-        struct modification mod = {.op = SET, .path = m->path, .arg = wanted};
-        ok = edit(base, &mod, wanted, error);
+        ok = document_set(base, m->path, m->op == MATCH_EQ ? m->arg : document_get(m->arg, "0"), error);
     }
     return ok;
 }

@@ -38,6 +38,8 @@ void update_free(struct update *update);
 bool update_apply(const struct update *update, value document, bool inserting, bson_t *out, struct failure *error);
 /* The document that an upsert makes when nothing matches. */
 bool update_upsert(const struct update *update, const struct match *query, bson_t *out, struct failure *error);
+/* $set of one field. */
+bool document_set(bson_t **document, const char *path, value v, struct failure *error);
 /* A document ready to be stored: _id first (made when missing), within the limits. */
 bool document_for_storage(value document, bson_t *out, struct failure *error);
 bool document_check_depth(value document, struct failure *error);

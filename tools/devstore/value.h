@@ -66,7 +66,7 @@ bool value_to_int64(value v, int64_t *out);   /* a number without a fraction */
 bool value_to_integer(value v, int64_t *out); /* cuts a fraction off; not NaN or out of range */
 double value_to_double(value v);
 bool value_truth(value v);
-value or_null(value v); /* null when it is missing */
+value or_null(value v);          /* null when it is missing */
 const char *value_text(value v); /* of a string, else NULL */
 const char *value_type_name(value v);
 void value_print(bson_string_t *out, value v); /* as MongoDB's messages show values: { a: 1, b: "x" } */
