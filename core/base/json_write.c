@@ -34,7 +34,7 @@ void json_add_string(struct buf *out, struct slice text)
     buf_reserve(out, text.len + 2);
     buf_add_char(out, '"');
     for (size_t i = 0; i < text.len;) {
-        size_t n = utf8_sequence(p + i, text.len - i);
+        size_t n = p[i] < 0x80 ? 1 : utf8_sequence(p + i, text.len - i);
         bool special = n == 0 || p[i] < 0x20 || p[i] == '"' || p[i] == '\\' || p[i] == 0x7f;
         if (!special) {
             i += n;

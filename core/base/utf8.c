@@ -1,5 +1,10 @@
 #include "base/utf8.h"
 
+#include <stdint.h>
+#include <string.h>
+
+#define HIGH_BITS UINT64_C(0x8080808080808080)
+
 size_t utf8_sequence(const unsigned char *p, size_t left)
 {
     unsigned char c = p[0];
@@ -26,10 +31,24 @@ size_t utf8_sequence(const unsigned char *p, size_t left)
     return n;
 }
 
+/* Most of what we see is ASCII: eight bytes at a time. */
+static size_t skip_ascii(const unsigned char *p, size_t i, size_t len)
+{
+    uint64_t eight;
+    for (; len - i >= sizeof eight; i += sizeof eight) {
+        memcpy(&eight, p + i, sizeof eight);
+        if ((eight & HIGH_BITS) != 0)
+            break;
+    }
+    while (i < len && p[i] < 0x80)
+        i++;
+    return i;
+}
+
 bool utf8_check(struct slice text)
 {
     const unsigned char *p = (const unsigned char *)text.base;
-    for (size_t i = 0; i < text.len;) {
+    for (size_t i = skip_ascii(p, 0, text.len); i < text.len; i = skip_ascii(p, i, text.len)) {
         size_t n = utf8_sequence(p + i, text.len - i);
         if (n == 0)
             return false;
