@@ -26,5 +26,9 @@ stds.waybill = { read_globals = policies }
 files["scripts"] = { std = "waybill" }
 files["tests/system/scripts"] = { std = "waybill" }
 
+-- LuaJIT runs these, in nginx and in wrk.
+files["bench/peers/nginx"] = { std = "ngx_lua" }
+files["bench/peers/fire.lua"] = { std = "luajit", globals = { "init", "request", "done" } }
+
 -- Redis runs these: Lua 5.1 with its own globals.
 files["core/queue/scripts"] = { std = "lua51", read_globals = { "ARGV", "KEYS", "cjson", "cmsgpack", "redis" } }

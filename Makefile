@@ -4,7 +4,7 @@
 # `make run`.
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build run demo test chaos model loadtest images test-compose lint fmt clean
+.PHONY: help deps build run demo test chaos model loadtest peers images test-compose lint fmt clean
 
 C_FILES = $(shell git ls-files '*.c' '*.h')
 PYTHON = /usr/bin/python3
@@ -67,6 +67,11 @@ loadtest: ## attack a stack of its own with vegeta and reconcile (PROFILE=smoke,
 	@$(MAKE) --no-print-directory build
 	@exec $(PYTHON) loadtest/run.py --profile $(PROFILE) $(if $(WORKERS),--workers $(WORKERS)) \
 	  $(if $(INGEST_THREADS),--ingest-threads $(INGEST_THREADS))
+
+peers: ## compare ingest with an nginx-and-Lua and a Go gateway (some minutes; bench/peers/README.md)
+	@tools/deps.sh build run test peers
+	@$(MAKE) --no-print-directory build
+	@exec $(PYTHON) bench/peers/run.py
 
 images: ## build the container images and print their sizes (BASE_IMAGE=, IMAGE_TAG=)
 	@docker/build.sh

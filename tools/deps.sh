@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages that are missing. Words choose what for: build, run, test, lint,
-# model, pictures (a browser for tests/loadtest), images (for docker/local-images.sh), all (but images).
+# model, pictures (a browser for tests/loadtest), images (for docker/local-images.sh), peers (for bench/peers), all (but
+# images and peers).
 # A machine that has them all is done in some 50 ms and needs neither network nor permission.
 set -eu
 
@@ -13,6 +14,7 @@ lint="clang-format lua-check shellcheck"
 model="spin gcc"
 pictures="chromium python3-pil fonts-dejavu-core"
 images="mmdebstrap"
+peers="nginx libnginx-mod-http-lua lua-resty-core lua-cjson lua-nginx-redis wrk"
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
@@ -53,8 +55,9 @@ for word in "$@"; do
     model) wanted="$wanted $model" ;;
     pictures) wanted="$wanted $pictures" ;;
     images) wanted="$wanted $images" ;;
+    peers) wanted="$wanted $peers" ;;
     all) wanted="$wanted $build $run $test $lint $model $pictures" ;;
-    *) fail "'$word' is none of build, run, test, lint, model, pictures, images, all" ;;
+    *) fail "'$word' is none of build, run, test, lint, model, pictures, images, peers, all" ;;
     esac
 done
 
