@@ -167,7 +167,8 @@ static int on_request(h2o_handler_t *self, h2o_req_t *req)
     struct http_request request = {.handle = req,
                                    .method = slice_from(req->input.method),
                                    .path = slice_from(req->input.path),
-                                   .body = slice_from(req->entity)};
+                                   .body = slice_from(req->entity),
+                                   .is_too_large = req->entity.len > http->options.body_limit_bytes};
     connection_begins_request(connection_of(socket));
     /* The buffer begins with the head of the request in hand, also when several are pipelined. */
     framing_scan((struct slice){socket->input->bytes, socket->input->size}, &request.framing);
@@ -244,7 +245,9 @@ struct http *http_new(const struct http_options *options)
     http->options = *options;
     h2o_config_init(&http->config);
     http->config.server_name = (h2o_iovec_t){0};
-    http->config.max_request_entity_size = options->body_limit_bytes; /* a chunked body must stay below it */
+    /* A chunked body must stay below what the library is told, one with a length may reach it. With one more, neither
+     * is refused too early; what has just that one byte too many is left to us. */
+    http->config.max_request_entity_size = options->body_limit_bytes + 1;
     http->config.http1.req_timeout = (uint64_t)options->request_timeout_ms;
     http->config.http1.upgrade_to_http2 = 0;
     http->config.http2.callbacks = (h2o_protocol_callbacks_t){0};

@@ -17,6 +17,7 @@ struct http_request {
     void *handle; /* the library's; for the calls below */
     struct slice method, path, body;
     struct framing framing;
+    bool is_too_large; /* by one byte; larger ones the library refuses while it reads */
 };
 
 struct http_answer {

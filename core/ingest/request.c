@@ -117,6 +117,8 @@ static bool is_framed(struct journey *j)
                       &(struct refusal){.problem = problem_of(PROBLEM_BAD_FRAMING, framing->problem), .close = true});
     if (!framing->has_length && !framing->is_chunked)
         return refuse_as(j, PROBLEM_LENGTH_REQUIRED, "The request has neither Content-Length nor chunked encoding.");
+    if (j->request->is_too_large)
+        return refuse_as(j, PROBLEM_TOO_LARGE, "The body is larger than this service takes.");
     return true;
 }
 

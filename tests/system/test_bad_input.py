@@ -179,7 +179,7 @@ def test_giant_path(stack):
 
 def test_length_over_the_limit(stack):
     with RawConnection(stack.ingest.port) as connection:
-        connection.send(request(headers=[("Content-Type", "application/json"), ("Content-Length", LIMIT + 1)], length=False))
+        connection.send(request(headers=[("Content-Type", "application/json"), ("Content-Length", LIMIT + 2)], length=False))
         check_refused(connection, statuses=(413,), closes=False)
 
 

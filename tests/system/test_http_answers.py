@@ -8,7 +8,7 @@ import requests
 
 from lib import make_event, sign, unique_id, wait_for
 from lib.events import encode
-from lib.rawhttp import RawConnection, request
+from lib.rawhttp import RawConnection, chunked, request
 
 LIMIT = 1024 * 1024
 
@@ -182,7 +182,7 @@ def test_411_length(stack):
 
 def test_413_size_announced(stack):
     with RawConnection(stack.ingest.port) as connection:
-        head = request(headers={"Content-Type": "application/json", "Content-Length": LIMIT + 1}, length=False)
+        head = request(headers={"Content-Type": "application/json", "Content-Length": LIMIT + 2}, length=False)
         connection.send(head)
         check_problem(connection.answer(), 413, "too_large")
 
@@ -196,13 +196,19 @@ def test_413_size_sent(stack):
     check_problem(answer, 413, "too_large")
 
 
-def test_size_at_the_limit_is_taken(stack):
+@pytest.mark.parametrize("encoding", ["with a length", "chunked"])
+@pytest.mark.parametrize(("over", "status"), [(-1, 202), (0, 202), (1, 413)])
+def test_size_around_the_limit(stack, encoding, over, status):
     event = make_event(padding="")
-    event["data"]["padding"] = "x" * (LIMIT - len(encode(event)))
-    assert len(encode(event)) == LIMIT
-    assert stack.accept(event)
-    event["data"]["padding"] += "x"
-    assert stack.send(event).status_code == 413
+    event["data"]["padding"] = "x" * (LIMIT + over - len(encode(event)))
+    headers, body = signed(stack, event)
+    assert len(body) == LIMIT + over
+    if encoding == "chunked":
+        headers["Transfer-Encoding"] = "chunked"
+    answer = raw(stack, headers=headers, body=chunked(body, 10_000) if encoding == "chunked" else body, length=encoding != "chunked")
+    assert answer.status == status, answer
+    if status == 413:
+        check_problem(answer, 413, "too_large")
 
 
 @pytest.mark.parametrize("content_type", [
