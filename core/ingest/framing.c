@@ -20,17 +20,18 @@ static bool refuse(struct scan *scan, const char *problem)
 static bool take_line(struct scan *scan, struct slice *line)
 {
     const char *newline = memchr(scan->at, '\n', (size_t)(scan->end - scan->at));
-    if (newline == NULL)
-        return refuse(scan, "The request head has no end.");
-    if (newline == scan->at || newline[-1] != '\r')
+    if (newline != NULL && (newline == scan->at || newline[-1] != '\r'))
         return refuse(scan, "A line of the request head does not end in CRLF.");
-    *line = (struct slice){scan->at, (size_t)(newline - 1 - scan->at)};
-    scan->at = newline + 1;
+    const char *end = newline == NULL ? scan->end : newline - 1;
+    *line = (struct slice){scan->at, (size_t)(end - scan->at)};
     for (size_t i = 0; i < line->len; i++) {
         unsigned char c = (unsigned char)line->base[i];
         if ((c < 0x20 && c != '\t') || c == 0x7f)
             return refuse(scan, "The request head has a control character.");
     }
+    if (newline == NULL)
+        return refuse(scan, "The request head is malformed or has no end.");
+    scan->at = newline + 1;
     return true;
 }
 
@@ -43,7 +44,8 @@ static bool check_request_line(struct scan *scan, struct slice line)
         return refuse(scan, "The request line is not METHOD target HTTP/1.1.");
     struct slice words = {line.base, line.len - tail};
     const char *space = memchr(words.base, ' ', words.len);
-    if (space == NULL || space == words.base || memchr(space + 1, ' ', words.len - (size_t)(space + 1 - words.base)))
+    const char *end = words.base + words.len;
+    if (space == NULL || space == words.base || space + 1 == end || memchr(space + 1, ' ', (size_t)(end - space - 1)))
         return refuse(scan, "The request line is not METHOD target HTTP/1.1.");
     scan->is_http_1_0 = line.base[line.len - 1] == '0';
     return true;

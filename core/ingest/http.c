@@ -7,8 +7,8 @@
 
 #include "base/buf.h"
 #include "base/memory.h"
-#include "ingest/chunks.h"
 #include "ingest/listener.h"
+#include "ingest/parser.h"
 #include "ingest/problem.h"
 
 /* While an answer is waited for, a sender may send his next requests; beyond so many bytes he must wait. */
@@ -152,14 +152,6 @@ void http_wait_end(struct http_wait *wait)
 
 /* ---- what the library calls ---- */
 
-/* In the place of the library's own function: a symbol of the executable comes before that of a shared library. */
-ssize_t phr_decode_chunked(struct chunks *chunks, char *bytes, size_t *len);
-
-ssize_t phr_decode_chunked(struct chunks *chunks, char *bytes, size_t *len)
-{
-    return chunks_decode(chunks, bytes, len);
-}
-
 static int on_request(h2o_handler_t *self, h2o_req_t *req)
 {
     struct http *http = ((struct handler *)self)->http;
@@ -172,6 +164,8 @@ static int on_request(h2o_handler_t *self, h2o_req_t *req)
     connection_begins_request(connection_of(socket));
     /* The buffer begins with the head of the request in hand, also when several are pipelined. */
     framing_scan((struct slice){socket->input->bytes, socket->input->size}, &request.framing);
+    if (parser_refused(request.method) && request.framing.problem == NULL)
+        request.framing.problem = "The request head is malformed or too large.";
     if (request.framing.problem != NULL) {
         /* Nobody knows where this request ends: nothing behind it may be taken for another one. */
         req->http1_is_persistent = 0;
@@ -241,6 +235,8 @@ static void on_setup_answer(h2o_filter_t *self, h2o_req_t *req, h2o_ostream_t **
 
 struct http *http_new(const struct http_options *options)
 {
+    if (!parser_open())
+        return NULL;
     struct http *http = memory_alloc(sizeof *http);
     http->options = *options;
     h2o_config_init(&http->config);

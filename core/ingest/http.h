@@ -59,7 +59,7 @@ struct http_options {
     struct measures *measures;
     void (*on_request)(void *thread, const struct http_request *request);
 };
-struct http *http_new(const struct http_options *options);
+struct http *http_new(const struct http_options *options); /* NULL: not the library that we know */
 void http_free(struct http *http);
 
 /* The library's side of a thread: its context on an event loop; thread goes to on_request. */

@@ -253,6 +253,10 @@ static bool start_loops(struct ingest *ingest, struct policy **policies, struct 
 
 static bool start(struct ingest *ingest, struct error *err)
 {
+    if (ingest->http == NULL) {
+        error_set(err, "the HTTP library is not the libh2o 2.2 that this was built for");
+        return false;
+    }
     ingest->scripts = script_set_read(ingest->config->scripts, 1, err);
     if (ingest->scripts == NULL)
         return false;

@@ -13,16 +13,12 @@
 #define ACCEPT_PAUSE_MS 100 /* when the system has no descriptor left: polling on would spin */
 #define LINGER_MS       2000
 
-/* The library answers a malformed request line by itself, with at least so many bytes and without telling anybody. */
-#define SILENT_ANSWER_MIN_BYTES 100
-
 struct connection {
     struct connection *next, *prev;
     struct listener *listener;
     h2o_socket_t *socket;
-    bool busy;             /* a request is being answered */
-    int linger_fd;         /* -1, or a duplicate that keeps the connection open when the library closes it */
-    size_t answered_bytes; /* written up to the end of the last answer that we know of */
+    bool busy;     /* a request is being answered */
+    int linger_fd; /* -1, or a duplicate that keeps the connection open when the library closes it */
 };
 
 struct listener {
@@ -125,9 +121,6 @@ static void on_close(void *arg)
 {
     struct connection *connection = arg;
     struct listener *listener = connection->listener;
-    /* The socket's struct lives until the end of the turn. */
-    if (connection->socket->bytes_written - connection->answered_bytes >= SILENT_ANSWER_MIN_BYTES)
-        measures_count(listener->options.measures, SLICE_LITERAL("bad_framing"));
     if (connection->prev != NULL)
         connection->prev->next = connection->next;
     else
@@ -263,7 +256,6 @@ void connection_begins_request(struct connection *connection)
 void connection_ends_request(struct connection *connection)
 {
     connection->busy = false;
-    connection->answered_bytes = connection->socket->bytes_written;
 }
 
 bool connection_is_busy(const struct connection *connection)

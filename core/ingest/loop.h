@@ -23,7 +23,7 @@ struct loop_options {
     size_t max_connections; /* of this thread */
 };
 
-/* The library's configuration for loops. */
+/* The library's configuration for loops. NULL: it is not the library that we know. */
 struct http *loop_http_new(const struct config *config, struct measures *measures);
 
 struct loop;

@@ -20,7 +20,8 @@ struct journey {
     const struct http_request *request;
     mono_time started;
     wall_time received_at;
-    struct slice source, content_type;
+    struct slice source; /* empty: the path is none of ours */
+    struct slice content_type;
     struct validation validation;
 };
 
@@ -97,12 +98,17 @@ static bool refuse_as(const struct journey *j, enum problem_id id, const char *d
 
 /* ---- what can be told without a script ---- */
 
+static bool is_sound(struct journey *j)
+{
+    const char *problem = j->request->framing.problem;
+    return problem == NULL ||
+           refuse(j, &(struct refusal){.problem = problem_of(PROBLEM_BAD_FRAMING, problem), .close = true});
+}
+
 static bool is_addressed(struct journey *j)
 {
-    struct slice source;
-    if (!syntax_event_path(j->request->path, &source))
+    if (j->source.len == 0)
         return refuse_as(j, PROBLEM_NOT_FOUND, "Events are posted to /v1/events/{source}.");
-    j->source = source;
     if (slice_is(j->request->method, "POST"))
         return true;
     return refuse(j, &(struct refusal){.problem = problem_of(PROBLEM_METHOD_NOT_ALLOWED, "Only POST is possible here."),
@@ -112,9 +118,6 @@ static bool is_addressed(struct journey *j)
 static bool is_framed(struct journey *j)
 {
     const struct framing *framing = &j->request->framing;
-    if (framing->problem != NULL)
-        return refuse(j,
-                      &(struct refusal){.problem = problem_of(PROBLEM_BAD_FRAMING, framing->problem), .close = true});
     if (!framing->has_length && !framing->is_chunked)
         return refuse_as(j, PROBLEM_LENGTH_REQUIRED, "The request has neither Content-Length nor chunked encoding.");
     if (j->request->is_too_large)
@@ -339,7 +342,10 @@ static void hand_over(struct journey *j)
 void request_serve(struct desk *desk, const struct http_request *request)
 {
     struct journey j = {.desk = desk, .request = request, .started = clock_mono(), .received_at = clock_wall()};
+    if (!syntax_event_path(request->path, &j.source))
+        j.source = (struct slice){0};
     arena_reset(desk->arena);
-    if (is_addressed(&j) && is_framed(&j) && is_json_type(&j) && is_open(&j) && is_valid(&j) && is_within_limits(&j))
+    if (is_sound(&j) && is_addressed(&j) && is_framed(&j) && is_json_type(&j) && is_open(&j) && is_valid(&j) &&
+        is_within_limits(&j))
         hand_over(&j);
 }
