@@ -9,7 +9,6 @@
 #include "base/memory.h"
 #include "ingest/listener.h"
 #include "ingest/parser.h"
-#include "ingest/problem.h"
 
 /* While an answer is waited for, a sender may send his next requests; beyond so many bytes he must wait. */
 #define PIPELINE_MAX_BYTES 65536
@@ -215,10 +214,12 @@ static void on_setup_answer(h2o_filter_t *self, h2o_req_t *req, h2o_ostream_t **
         h2o_setup_next_ostream(req, slot);
         return;
     }
+    struct http *http = ((struct filter *)self)->http;
     struct problem problem = library_problem(req->res.status);
     struct buf body = {0};
     problem_write(&problem, &body);
-    measures_count(((struct filter *)self)->http->options.measures, problem.code);
+    http->options.on_refused(h2o_context_get_handler_context(req->conn->ctx, http->handler), req,
+                             slice_from(req->input.path), &problem);
     req->res.reason = problem_status_title(problem.status);
     req->res.headers = (h2o_headers_t){0};
     h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_CONTENT_TYPE, NULL, H2O_STRLIT("application/problem+json"));

@@ -10,7 +10,7 @@
 
 #include "base/slice.h"
 #include "ingest/framing.h"
-#include "ingest/measures.h"
+#include "ingest/problem.h"
 
 /* A request that was read whole. Views live until it is answered, body only until http_wait. */
 struct http_request {
@@ -56,8 +56,9 @@ struct http;
 struct http_options {
     size_t body_limit_bytes;
     int64_t request_timeout_ms;
-    struct measures *measures;
     void (*on_request)(void *thread, const struct http_request *request);
+    /* The library answers this one, with this problem: only to be logged and counted. */
+    void (*on_refused)(void *thread, void *handle, struct slice path, const struct problem *problem);
 };
 struct http *http_new(const struct http_options *options); /* NULL: not the library that we know */
 void http_free(struct http *http);

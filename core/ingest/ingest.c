@@ -280,7 +280,7 @@ struct ingest *ingest_start(const struct config *config, struct error *err)
     ingest->rate = rate_new();
     ingest->metrics = metrics_new();
     measures_open(&ingest->measures, ingest->metrics);
-    ingest->http = loop_http_new(config, &ingest->measures);
+    ingest->http = loop_http_new(config);
     pthread_mutex_init(&ingest->reload_lock, NULL);
     if (start(ingest, err))
         return ingest;

@@ -59,6 +59,12 @@ static void on_request(void *thread, const struct http_request *request)
     request_serve(&loop->desk, request);
 }
 
+static void on_refused(void *thread, void *handle, struct slice path, const struct problem *problem)
+{
+    struct loop *loop = thread;
+    request_refused(&loop->desk, handle, path, problem);
+}
+
 static void on_wake(h2o_multithread_receiver_t *receiver, h2o_linklist_t *messages)
 {
     (void)receiver;
@@ -242,12 +248,12 @@ static void *run(void *arg)
 
 /* ---- on other threads ---- */
 
-struct http *loop_http_new(const struct config *config, struct measures *measures)
+struct http *loop_http_new(const struct config *config)
 {
     struct http_options options = {.body_limit_bytes = (size_t)config->body_limit_bytes,
                                    .request_timeout_ms = config->request_timeout_ms,
-                                   .measures = measures,
-                                   .on_request = on_request};
+                                   .on_request = on_request,
+                                   .on_refused = on_refused};
     return http_new(&options);
 }
 

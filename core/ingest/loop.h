@@ -24,7 +24,7 @@ struct loop_options {
 };
 
 /* The library's configuration for loops. NULL: it is not the library that we know. */
-struct http *loop_http_new(const struct config *config, struct measures *measures);
+struct http *loop_http_new(const struct config *config);
 
 struct loop;
 

@@ -70,10 +70,15 @@ static void log_refusal(struct desk *desk, void *handle, struct slice source, co
     log_write(LOG_INFO, "rejected", fields);
 }
 
-static void send_refusal(struct desk *desk, void *handle, struct slice source, const struct refusal *refusal)
+static void record_refusal(struct desk *desk, void *handle, struct slice source, const struct refusal *refusal)
 {
     log_refusal(desk, handle, source, refusal);
     measures_count(desk->measures, refusal->problem.code);
+}
+
+static void send_refusal(struct desk *desk, void *handle, struct slice source, const struct refusal *refusal)
+{
+    record_refusal(desk, handle, source, refusal);
     buf_clear(&desk->text);
     problem_write(&refusal->problem, &desk->text);
     http_answer(handle, &(struct http_answer){.status = refusal->problem.status,
@@ -339,11 +344,25 @@ static void hand_over(struct journey *j)
     add(j, &event);
 }
 
+/* Empty: the path is none of ours. */
+static struct slice source_of(struct slice path)
+{
+    struct slice source;
+    return syntax_event_path(path, &source) ? source : (struct slice){0};
+}
+
+void request_refused(struct desk *desk, void *handle, struct slice path, const struct problem *problem)
+{
+    record_refusal(desk, handle, source_of(path), &(struct refusal){.problem = *problem});
+}
+
 void request_serve(struct desk *desk, const struct http_request *request)
 {
-    struct journey j = {.desk = desk, .request = request, .started = clock_mono(), .received_at = clock_wall()};
-    if (!syntax_event_path(request->path, &j.source))
-        j.source = (struct slice){0};
+    struct journey j = {.desk = desk,
+                        .request = request,
+                        .started = clock_mono(),
+                        .received_at = clock_wall(),
+                        .source = source_of(request->path)};
     arena_reset(desk->arena);
     if (is_sound(&j) && is_addressed(&j) && is_framed(&j) && is_json_type(&j) && is_open(&j) && is_valid(&j) &&
         is_within_limits(&j))

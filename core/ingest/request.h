@@ -25,4 +25,7 @@ struct desk {
 /* Serves a request: answers it now, or when the queue has it. */
 void request_serve(struct desk *desk, const struct http_request *request);
 
+/* A request that was refused before it was read whole, and is answered already: logs and counts it. */
+void request_refused(struct desk *desk, void *handle, struct slice path, const struct problem *problem);
+
 #endif

@@ -358,6 +358,26 @@ def test_unknown_expectation(stack):
         assert connection.answer().status == 417
 
 
+@pytest.mark.parametrize(("code", "status", "lines", "body"), [
+    ("too_large", 413, [("Content-Length", 10 * LIMIT)], b""),
+    ("too_large", 413, [("Transfer-Encoding", "chunked")], chunked(b" " * (LIMIT + 1))),
+    ("expectation_failed", 417, [("Expect", "a-miracle"), ("Content-Length", 2)], b"{}"),
+    ("bad_framing", 400, [("Content-Length", "many")], b""),
+    ("bad_framing", 400, [("Transfer-Encoding", "chunked")], b"zz\r\n"),
+    ("bad_framing", 400, [("Transfer-Encoding", "gzip")], b""),
+    ("bad_framing", 400, [("X", "y\r\nno colon")], b""),
+], ids=["a giant length", "too many chunks", "an expectation", "no length", "no chunk", "an encoding", "no header"])
+def test_refusal_is_logged_and_counted(stack, code, status, lines, body):
+    before = stack.ingest.metrics().total("waybill_ingest_requests_total", code=code)
+    with RawConnection(stack.ingest.port) as connection:
+        connection.send(request(headers=[("Content-Type", "application/json"), *lines], length=False) + body)
+        assert check_refused(connection, statuses=(status,), closes=False).problem()["code"] == code
+        remote = "%s:%d" % connection.socket.getsockname()
+    assert stack.ingest.metrics().total("waybill_ingest_requests_total", code=code) == before + 1
+    entry, = (entry for entry in stack.ingest.log_entries() if entry.get("remote") == remote)
+    assert (entry["message"], entry["status"], entry["code"]) == ("rejected", status, code) and entry["reason"]
+
+
 def test_deep_json(stack):
     body = b'{"event_id":' * 10_000
     headers = sign.standard_webhooks(stack.settings["WAYBILL_SECRET_DEMO"], "msg_1", body[:LIMIT])

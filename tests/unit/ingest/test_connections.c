@@ -17,6 +17,7 @@
 #include "base/signals.h"
 #include "fakes.h"
 #include "ingest/loop.h"
+#include "ingest/measures.h"
 
 #define WAIT_MS    5000
 #define BODY_LIMIT 1000
@@ -46,7 +47,7 @@ static struct fixture *start(size_t max_connections)
     f->registry = metrics_new();
     measures_open(&f->measures, f->registry);
     f->rate = rate_new();
-    f->http = loop_http_new(&f->config, &f->measures);
+    f->http = loop_http_new(&f->config);
     f->listen_fd = address_listen(&address, 16, &f->port, &err);
     assert_true(f->listen_fd >= 0);
     struct loop_options options = {.config = &f->config,
