@@ -284,7 +284,7 @@ struct ingest *ingest_start(const struct config *config, struct error *err)
     pthread_mutex_init(&ingest->reload_lock, NULL);
     if (start(ingest, err))
         return ingest;
-    ingest_drain(ingest);
+    (void)ingest_drain(ingest);
     ingest_free(ingest);
     return NULL;
 }
@@ -393,18 +393,20 @@ struct admin_service ingest_admin_service(struct ingest *ingest)
 
 /* ---- stop ---- */
 
-void ingest_drain(struct ingest *ingest)
+bool ingest_drain(struct ingest *ingest)
 {
+    size_t n_cut = 0;
     atomic_store(&ingest->draining, true);
     for (size_t i = 0; i < ingest->n_loops; i++)
         loop_drain(ingest->loops[i]);
-    for (size_t i = 0; i < ingest->n_loops; i++) {
-        if (!loop_wait(ingest->loops[i]))
-            log_warn("connections were cut off at the end of the drain", LOG_I("thread", i));
-    }
+    for (size_t i = 0; i < ingest->n_loops; i++)
+        n_cut += loop_wait(ingest->loops[i]);
+    if (n_cut > 0)
+        log_warn("connections were cut off at the end of the drain", LOG_I("connections", n_cut));
     if (ingest->listen_fd >= 0)
         close(ingest->listen_fd);
     ingest->listen_fd = -1;
+    return n_cut == 0;
 }
 
 void ingest_free(struct ingest *ingest)

@@ -24,8 +24,8 @@ struct admin_service ingest_admin_service(struct ingest *ingest);
 bool ingest_reload(struct ingest *ingest, struct error *err);
 
 /* From now on /readyz says no, new requests get 503, and what is in flight is finished. Waits for the end of it, at
- * most config->drain_ms and a little. */
-void ingest_drain(struct ingest *ingest);
+ * most config->drain_ms and a little. false: what was left then was cut off, as the log says. */
+bool ingest_drain(struct ingest *ingest);
 /* After ingest_drain, and after the admin listener was stopped. */
 void ingest_free(struct ingest *ingest);
 

@@ -36,7 +36,7 @@ struct loop {
     struct desk desk;
     struct ssl_ctx_st *tls; /* shared */
     struct retired_tls *retired;
-    bool left_connections;
+    size_t n_cut; /* connections that were left when the time was up */
 
     /* From other threads. */
     _Atomic(struct policy *) offered_policy;
@@ -208,8 +208,8 @@ static void drain(struct loop *loop)
     loop->desk.adder = NULL;
     queue_adder_free(adder);
     turn_until_closed(loop, CUT_MS); /* the 503s go out */
-    if (listener_connections(loop->listener) > 0) {
-        loop->left_connections = true;
+    loop->n_cut = listener_connections(loop->listener);
+    if (loop->n_cut > 0) {
         listener_cut(loop->listener);
         turn_until_closed(loop, CUT_MS);
     }
@@ -323,10 +323,10 @@ void loop_drain(struct loop *loop)
     wake(loop);
 }
 
-bool loop_wait(struct loop *loop)
+size_t loop_wait(struct loop *loop)
 {
     pthread_join(loop->thread, NULL);
-    return !loop->left_connections;
+    return loop->n_cut;
 }
 
 void loop_free(struct loop *loop)

@@ -44,8 +44,8 @@ void loop_report(struct loop *loop, struct loop_report *out);
 
 /* Tells the loop to finish what is in flight and to end; returns at once. */
 void loop_drain(struct loop *loop);
-/* Waits for its end. false: connections were left when the time was up. */
-bool loop_wait(struct loop *loop);
+/* Waits for its end. How many connections were left when the time was up, and cut off. */
+size_t loop_wait(struct loop *loop);
 /* After loop_wait. */
 void loop_free(struct loop *loop);
 

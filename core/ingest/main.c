@@ -8,7 +8,7 @@
 #include "base/signals.h"
 #include "ingest/ingest.h"
 
-enum { EXIT_DONE = 0, EXIT_NOT_WELL = 1, EXIT_BAD_START = 2 };
+enum { EXIT_DONE = 0, EXIT_CUT_OFF = 1, EXIT_NOT_WELL = 1, EXIT_BAD_START = 2 };
 #define PROBE_TIMEOUT_MS 2000
 
 static int fail(const char *what, const struct error *err)
@@ -56,13 +56,13 @@ static int run(const struct config *config)
         serve_until_stopped(ingest);
         log_info("stopping");
     }
-    ingest_drain(ingest);
+    bool drained = ingest_drain(ingest);
     admin_stop(admin);
     ingest_free(ingest);
     if (admin == NULL)
         return fail("WAYBILL_ADMIN_LISTEN: ", &err);
     log_info("stopped");
-    return EXIT_DONE;
+    return drained ? EXIT_DONE : EXIT_CUT_OFF;
 }
 
 static int probe(const struct config *config, const char *path)

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from lib import make_event, sign, unique_id
+from lib import make_event, sign, unique_id, wait_for
 from lib.events import encode
 from lib.rawhttp import RawConnection, chunked, request
 
@@ -267,6 +267,19 @@ def test_slow_sender_is_cut_off(stack, start):
         answer = connection.rest()
         assert answer == b"" or answer.split(b" ")[1] == b"408", answer
         assert REQUEST_TIMEOUT_MS / 1000 * 0.5 < time.monotonic() - began < REQUEST_TIMEOUT_MS / 1000 + 3
+
+
+def test_stop_that_cuts_a_slow_sender_off_says_so(make_stack):
+    stack = make_stack({"WAYBILL_DRAIN_MS": 100}, workers=0)
+    with RawConnection(stack.ingest.port) as connection:
+        connection.send(b"POST /v1/events/demo HT")
+        wait_for(lambda: stack.ingest.status()["connections"] == 1, 5)
+        stack.accept(make_event())  # when this was read, so was what came before
+        assert stack.ingest.stop() == 1
+        assert connection.is_closed()
+    entry, = (entry for entry in stack.ingest.log_entries() if "cut off" in entry["message"])
+    assert entry["connections"] == 1
+    stack.ingest.start()
 
 
 # header values
