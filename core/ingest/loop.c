@@ -275,6 +275,7 @@ struct loop *loop_start(const struct loop_options *options, struct policy *polic
     int code = pthread_create(&loop->thread, NULL, run, loop);
     if (code != 0) {
         error_set(err, "cannot start a thread: %s", strerror(code));
+        tls_free(loop->tls);
         destroy(loop);
         return NULL;
     }
