@@ -94,30 +94,6 @@ static void configure_rates(struct ingest *ingest, const struct policy *policy)
     free(limits);
 }
 
-/* WAYBILL_SECRET_MY_SHOP is for the source "my-shop" or "my_shop". */
-static bool names_match(const char *secret, const char *source)
-{
-    for (; *secret != '\0' && *source != '\0'; secret++, source++) {
-        if (*secret != (*source == '-' ? '_' : *source))
-            return false;
-    }
-    return *secret == *source;
-}
-
-static void warn_of_unused_secrets(const struct ingest *ingest, const struct policy *policy)
-{
-    struct policy_source_limits limit;
-    const char *name;
-    for (size_t i = 0; i < ingest->config->n_secrets; i++) {
-        bool used = false;
-        for (size_t s = 0; !used && policy_source(policy, s, &name, &limit); s++)
-            used = names_match(ingest->config->secrets[i].source, name);
-        if (!used)
-            log_warn("a secret is set for a source that sources.lua does not have",
-                     LOG_S("source", ingest->config->secrets[i].source));
-    }
-}
-
 static void adopt_scripts(struct ingest *ingest, struct script_set *set)
 {
     script_set_release(ingest->scripts);
@@ -265,7 +241,6 @@ static bool start(struct ingest *ingest, struct error *err)
         return false;
     metric_set(ingest->measures.generation, 1);
     configure_rates(ingest, policies[0]);
-    warn_of_unused_secrets(ingest, policies[0]);
     bool good = open_listener(ingest, err) && start_loops(ingest, policies, err);
     free_policies(policies, (size_t)ingest->config->threads); /* those that no loop took */
     return good;
