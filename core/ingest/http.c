@@ -151,6 +151,17 @@ void http_wait_end(struct http_wait *wait)
 
 /* ---- what the library calls ---- */
 
+/* The library looks for keep-alive only, and in the last such header. */
+static bool asks_to_close(h2o_req_t *req)
+{
+    struct slice value;
+    for (size_t i = 0; http_header(req, SLICE_LITERAL("connection"), i, &value); i++) {
+        if (h2o_contains_token(value.base, value.len, H2O_STRLIT("close"), ','))
+            return true;
+    }
+    return false;
+}
+
 static int on_request(h2o_handler_t *self, h2o_req_t *req)
 {
     struct http *http = ((struct handler *)self)->http;
@@ -161,6 +172,8 @@ static int on_request(h2o_handler_t *self, h2o_req_t *req)
                                    .body = slice_from(req->entity),
                                    .is_too_large = req->entity.len > http->options.body_limit_bytes};
     connection_begins_request(connection_of(socket));
+    if (asks_to_close(req))
+        req->http1_is_persistent = 0;
     /* The buffer begins with the head of the request in hand, also when several are pipelined. */
     framing_scan((struct slice){socket->input->bytes, socket->input->size}, &request.framing);
     if (parser_refused(request.method) && request.framing.problem == NULL)

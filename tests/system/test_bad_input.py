@@ -357,9 +357,10 @@ def test_unread_body_of_a_refused_request_is_no_request(stack):
         assert second is None or second.status == 404
 
 
-def test_nothing_after_connection_close(stack):
+@pytest.mark.parametrize("values", [["close"], ["close, keep-alive"], ["keep-alive,Close"], ["close", "keep-alive"], ["x, close ,y"]], ids=" and ".join)
+def test_nothing_after_connection_close(stack, values):
     with RawConnection(stack.ingest.port) as connection:
-        connection.send(request(headers={"Connection": "close"}, body=b"{}") + request(body=b"{}"))
+        connection.send(request(headers=[("Connection", value) for value in values], body=b"{}") + request(body=b"{}"))
         assert connection.answer().status in (401, 415)
         assert connection.is_closed()
 
