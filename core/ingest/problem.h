@@ -15,6 +15,7 @@
     X(LENGTH_REQUIRED, "length_required", 411, "Length required")                                                      \
     X(TOO_LARGE, "too_large", 413, "Body too large")                                                                   \
     X(UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", 415, "Unsupported media type")                                 \
+    X(UNSUPPORTED_ENCODING, "unsupported_encoding", 415, "Unsupported content encoding")                               \
     X(EXPECTATION_FAILED, "expectation_failed", 417, "Unknown expectation")                                            \
     X(INVALID_FIELD, "invalid_field", 422, "Invalid field")                                                            \
     X(RATE_LIMITED, "rate_limited", 429, "Too many requests")                                                          \

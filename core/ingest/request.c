@@ -141,6 +141,17 @@ static bool is_json_type(struct journey *j)
     return refuse_as(j, PROBLEM_UNSUPPORTED_MEDIA_TYPE, "Content-Type must be application/json.");
 }
 
+static bool is_plain(struct journey *j)
+{
+    static const struct slice name = SLICE_LITERAL("content-encoding");
+    struct slice coding;
+    for (size_t i = 0; http_header(j->request->handle, name, i, &coding); i++) {
+        if (!syntax_is_identity(coding))
+            return refuse_as(j, PROBLEM_UNSUPPORTED_ENCODING, "The body must be sent without a Content-Encoding.");
+    }
+    return true;
+}
+
 static bool is_open(struct journey *j)
 {
     return !j->desk->draining ||
@@ -364,7 +375,7 @@ void request_serve(struct desk *desk, const struct http_request *request)
                         .received_at = clock_wall(),
                         .source = source_of(request->path)};
     arena_reset(desk->arena);
-    if (is_sound(&j) && is_addressed(&j) && is_framed(&j) && is_json_type(&j) && is_open(&j) && is_valid(&j) &&
-        is_within_limits(&j))
+    if (is_sound(&j) && is_addressed(&j) && is_framed(&j) && is_json_type(&j) && is_plain(&j) && is_open(&j) &&
+        is_valid(&j) && is_within_limits(&j))
         hand_over(&j);
 }

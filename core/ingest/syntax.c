@@ -4,10 +4,28 @@
 
 #include "event/event.h"
 
-bool syntax_event_path(struct slice path, struct slice *source)
+/* target from its path on, when it begins with a scheme of ours and any host; else as it is. */
+static struct slice skip_origin(struct slice target)
+{
+    static const struct slice schemes[] = {SLICE_LITERAL("http://"), SLICE_LITERAL("https://")};
+    for (size_t i = 0; i < sizeof schemes / sizeof *schemes; i++) {
+        size_t n = schemes[i].len;
+        if (target.len <= n || strncasecmp(target.base, schemes[i].base, n) != 0)
+            continue;
+        size_t end = n;
+        while (end < target.len && memchr("/?#@", target.base[end], 4) == NULL)
+            end++;
+        if (end > n && end < target.len && target.base[end] == '/')
+            return (struct slice){target.base + end, target.len - end};
+    }
+    return target;
+}
+
+bool syntax_event_path(struct slice target, struct slice *source)
 {
     static const char prefix[] = "/v1/events/";
     size_t n = sizeof prefix - 1;
+    struct slice path = skip_origin(target);
     if (path.len <= n || memcmp(path.base, prefix, n) != 0)
         return false;
     *source = (struct slice){path.base + n, path.len - n};
@@ -38,6 +56,12 @@ bool syntax_is_json_type(struct slice content_type)
         return false;
     return (len == 4 && strncasecmp(subtype, "json", 4) == 0) ||
            (len > s && strncasecmp(subtype + len - s, suffix, s) == 0);
+}
+
+bool syntax_is_identity(struct slice content_encoding)
+{
+    return content_encoding.len == 0 ||
+           (content_encoding.len == 8 && strncasecmp(content_encoding.base, "identity", 8) == 0);
 }
 
 /* n lower-case hex digits at text, not all of them '0' unless allowed. */

@@ -232,6 +232,18 @@ def test_content_types_that_are_json(stack, content_type):
     assert raw(stack, headers={**headers, "Content-Type": content_type}, body=body).status == 202
 
 
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "identity, gzip", "identityx", "GZIP"])
+def test_415_content_encoding(stack, coding):
+    headers, body = signed(stack, make_event())
+    check_problem(raw(stack, headers={**headers, "Content-Encoding": coding}, body=body), 415, "unsupported_encoding")
+
+
+@pytest.mark.parametrize("coding", ["identity", "Identity", ""])
+def test_content_encodings_that_are_none(stack, coding):
+    headers, body = signed(stack, make_event())
+    assert raw(stack, headers={**headers, "Content-Encoding": coding}, body=body).status == 202
+
+
 MISSING = {"event_id": ["event_id"], "type": ["type"], "occurred_at": ["occurred_at"], "data.tracking_number": ["data", "tracking_number"]}
 
 

@@ -75,6 +75,12 @@ def test_header_names_in_any_case(stack):
         assert connection.answer().status == 202
 
 
+def test_target_with_a_host(stack):
+    with RawConnection(stack.ingest.port) as connection:
+        connection.send(good(stack, path="http://any.host:8080/v1/events/demo"))
+        assert connection.answer().status == 202
+
+
 def test_many_headers(stack):
     with RawConnection(stack.ingest.port) as connection:
         connection.send(good(stack, extra=[(f"X-Note-{i}", "a" * 100) for i in range(60)]))

@@ -11,6 +11,10 @@ static void good_paths(void **state)
     assert_true(slice_is(source, "demo"));
     assert_true(syntax_event_path(slice_of("/v1/events/a-b_9"), &source));
     assert_true(syntax_event_path(slice_of("/v1/events/7"), &source));
+    assert_true(syntax_event_path(slice_of("http://host/v1/events/demo"), &source));
+    assert_true(slice_is(source, "demo"));
+    assert_true(syntax_event_path(slice_of("HTTPS://[::1]:8080/v1/events/demo"), &source));
+    assert_true(slice_is(source, "demo"));
 }
 
 static void bad_paths(void **state)
@@ -36,7 +40,13 @@ static void bad_paths(void **state)
         "/v1/events/Demo",
         "/v1/events/-demo",
         "/v1/events/de mo",
-        "http://host/v1/events/demo",
+        "http:///v1/events/demo",
+        "http://host",
+        "http://host//v1/events/demo",
+        "http://host?/v1/events/demo",
+        "http://user@host/v1/events/demo",
+        "http:/v1/events/demo",
+        "ftp://host/v1/events/demo",
         "v1/events/demo",
         "*",
         "/v1/events/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", /* 65 bytes */
