@@ -13,6 +13,8 @@
 /* While an answer is waited for, a sender may send his next requests; beyond so many bytes he must wait. */
 #define PIPELINE_MAX_BYTES 65536
 
+#define LAST_PATIENCE_MS 1000
+
 struct http {
     h2o_globalconf_t config;
     h2o_handler_t *handler;
@@ -69,11 +71,15 @@ struct slice http_keep(void *handle, struct slice bytes)
 
 const char *http_peer(void *handle, char out[HTTP_PEER_BYTES])
 {
-    h2o_req_t *req = handle;
+    return http_peer_of(socket_of(handle), out);
+}
+
+const char *http_peer_of(h2o_socket_t *socket, char out[HTTP_PEER_BYTES])
+{
     struct sockaddr_storage address = {0};
     char host[INET6_ADDRSTRLEN] = "unknown";
     unsigned port = 0;
-    if (req->conn->callbacks->get_peername(req->conn, (struct sockaddr *)&address) > 0) {
+    if (h2o_socket_getpeername(socket, (struct sockaddr *)&address) > 0) {
         const struct sockaddr_in *v4 = (const struct sockaddr_in *)&address;
         const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&address;
         bool is_v6 = address.ss_family == AF_INET6;
@@ -227,6 +233,7 @@ static void on_setup_answer(h2o_filter_t *self, h2o_req_t *req, h2o_ostream_t **
         h2o_setup_next_ostream(req, slot);
         return;
     }
+    connection_begins_request(connection);
     struct http *http = ((struct filter *)self)->http;
     struct problem problem = library_problem(req->res.status);
     struct buf body = {0};
@@ -258,7 +265,8 @@ struct http *http_new(const struct http_options *options)
     /* A chunked body must stay below what the library is told, one with a length may reach it. With one more, neither
      * is refused too early; what has just that one byte too many is left to us. */
     http->config.max_request_entity_size = options->body_limit_bytes + 1;
-    http->config.http1.req_timeout = (uint64_t)options->request_timeout_ms;
+    /* The listener is first, and tells of it. This is for those who go on sending all the same. */
+    http->config.http1.req_timeout = (uint64_t)(options->request_timeout_ms + LAST_PATIENCE_MS);
     http->config.http1.upgrade_to_http2 = 0;
     http->config.http2.callbacks = (h2o_protocol_callbacks_t){0};
     h2o_hostconf_t *host = h2o_config_register_host(&http->config, h2o_iovec_init(H2O_STRLIT("default")), 65535);

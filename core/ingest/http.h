@@ -40,6 +40,8 @@ struct slice http_keep(void *handle, struct slice bytes);
 /* The sender's address, as text. Returns out. */
 #define HTTP_PEER_BYTES 64
 const char *http_peer(void *handle, char out[HTTP_PEER_BYTES]);
+struct st_h2o_socket_t;
+const char *http_peer_of(struct st_h2o_socket_t *socket, char out[HTTP_PEER_BYTES]);
 
 /* Sends the one answer; the handle is gone afterwards. */
 void http_answer(void *handle, const struct http_answer *answer);

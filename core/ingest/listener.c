@@ -6,8 +6,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "ingest/http.h"
 
 #define ACCEPTS_A_TURN  32  /* fairness towards the connections that are already there */
 #define ACCEPT_PAUSE_MS 100 /* when the system has no descriptor left: polling on would spin */
@@ -17,8 +19,10 @@ struct connection {
     struct connection *next, *prev;
     struct listener *listener;
     h2o_socket_t *socket;
-    bool busy;     /* a request is being answered */
-    int linger_fd; /* -1, or a duplicate that keeps the connection open when the library closes it */
+    mono_time waiting_since; /* for its next request, when not busy */
+    bool busy;               /* a request is being answered */
+    bool leaving;            /* reads no more than what the kernel has already, and closes then */
+    int linger_fd;           /* -1, or a duplicate that keeps the connection open when the library closes it */
 };
 
 struct listener {
@@ -27,6 +31,8 @@ struct listener {
     h2o_socket_t *socket; /* NULL while not accepting for good */
     void *pause;          /* timer */
     bool paused;
+    void *patience; /* timer: the next connection that has waited for too long */
+    bool is_patience_set;
     struct connection *connections; /* open; a list without order */
     struct lingering *lingers;
     size_t n; /* connections and lingers */
@@ -133,6 +139,57 @@ static void on_close(void *arg)
     add_count(listener, -1);
 }
 
+static bool has_part_of_request(const struct connection *connection)
+{
+    return connection->socket->input != NULL && connection->socket->input->size > 0;
+}
+
+/* The library has no call to close a connection. When reading ends it does so itself, and what the kernel already has
+ * of a request is still read and answered. */
+static void send_away(struct connection *connection)
+{
+    connection->leaving = true;
+    shutdown(h2o_socket_get_fd(connection->socket), SHUT_RD);
+}
+
+static void begin_waiting(struct connection *connection)
+{
+    struct listener *listener = connection->listener;
+    connection->waiting_since = clock_mono();
+    if (!listener->is_patience_set)
+        loop_h2o_timer_set(listener->patience, listener->options.request_timeout_ms);
+    listener->is_patience_set = true;
+}
+
+static void reject_slow_sender(const struct connection *connection)
+{
+    char peer[HTTP_PEER_BYTES];
+    metric_add(connection->listener->options.measures->slow_senders, 1);
+    log_info("rejected", LOG_S("reason", "The request did not arrive whole in time."),
+             LOG_S("remote", http_peer_of(connection->socket, peer)));
+}
+
+/* Sends those away that have waited for too long, and sets the timer for the next one. */
+static void on_patience_over(void *arg)
+{
+    struct listener *listener = arg;
+    int64_t limit_ms = listener->options.request_timeout_ms, next_ms = -1;
+    for (struct connection *c = listener->connections; c != NULL; c = c->next) {
+        if (c->busy || c->leaving)
+            continue;
+        int64_t left_ms = limit_ms - mono_elapsed_ms(c->waiting_since, clock_mono());
+        if (left_ms <= 0) {
+            if (has_part_of_request(c))
+                reject_slow_sender(c);
+            send_away(c);
+        } else if (next_ms < 0 || left_ms < next_ms) {
+            next_ms = left_ms;
+        }
+    }
+    listener->is_patience_set = next_ms >= 0;
+    loop_h2o_timer_set(listener->patience, next_ms);
+}
+
 static void open_connection(struct listener *listener, h2o_socket_t *socket)
 {
     struct connection *connection = memory_alloc(sizeof *connection);
@@ -143,6 +200,7 @@ static void open_connection(struct listener *listener, h2o_socket_t *socket)
     listener->connections = connection;
     socket->on_close.cb = on_close;
     socket->on_close.data = connection;
+    begin_waiting(connection);
     add_count(listener, +1);
     h2o_accept(&listener->accept, socket);
 }
@@ -190,6 +248,7 @@ struct listener *listener_new(const struct listener_options *options)
     listener->accept = (h2o_accept_ctx_t){
         .ctx = options->context, .hosts = options->context->globalconf->hosts, .ssl_ctx = options->tls};
     listener->pause = loop_h2o_timer_new(options->loop, on_pause_over, listener);
+    listener->patience = loop_h2o_timer_new(options->loop, on_patience_over, listener);
     listener->socket = h2o_evloop_socket_create(options->context->loop, fd, H2O_SOCKET_FLAG_DONT_READ);
     listener->socket->data = listener;
     update_accepting(listener);
@@ -211,6 +270,7 @@ void listener_free(struct listener *listener)
         return;
     stop_accepting(listener);
     loop_h2o_timer_free(listener->pause);
+    loop_h2o_timer_free(listener->patience);
     free(listener);
 }
 
@@ -224,14 +284,12 @@ void listener_set_tls(struct listener *listener, struct ssl_ctx_st *tls)
     listener->accept.ssl_ctx = tls;
 }
 
-/* The library has no call to close an idle connection. When reading ends it does so itself, and what the kernel
- * already has of a request is still read and answered. */
 void listener_drain(struct listener *listener)
 {
     stop_accepting(listener);
     for (struct connection *c = listener->connections; c != NULL; c = c->next) {
-        if (!c->busy && (c->socket->input == NULL || c->socket->input->size == 0))
-            shutdown(h2o_socket_get_fd(c->socket), SHUT_RD);
+        if (!c->busy && !has_part_of_request(c))
+            send_away(c);
     }
 }
 
@@ -256,6 +314,7 @@ void connection_begins_request(struct connection *connection)
 void connection_ends_request(struct connection *connection)
 {
     connection->busy = false;
+    begin_waiting(connection);
 }
 
 bool connection_is_busy(const struct connection *connection)

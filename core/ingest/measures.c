@@ -65,6 +65,8 @@ void measures_open(struct measures *m, struct metrics *registry)
     open_counters(m);
     m->accepted =
         metrics_counter(registry, "waybill_ingest_events_accepted_total", NULL, "Events acknowledged: Redis has them.");
+    m->slow_senders = metrics_counter(registry, "waybill_ingest_slow_senders_total", NULL,
+                                      "Requests that did not arrive whole in time: their connections were closed.");
     m->ack_seconds = metrics_histogram(registry, "waybill_ingest_ack_seconds", NULL,
                                        "From a request read whole to its acknowledgement.");
     m->connections = gauge(m, "waybill_ingest_connections", "Open connections of the public listener.");

@@ -9,7 +9,7 @@
 
 struct measures {
     struct metrics *registry; /* the owner's */
-    struct metric *accepted, *ack_seconds, *connections, *pending, *queue_ready, *backlog, *generation;
+    struct metric *accepted, *slow_senders, *ack_seconds, *connections, *pending, *queue_ready, *backlog, *generation;
     struct metric *reloads_ok, *reloads_failed;
     struct metric *answered_accepted; /* waybill_ingest_requests_total{code="accepted"} */
     struct answer_counts *answers;    /* one counter a code */

@@ -261,12 +261,17 @@ def end_connection(connection, how):
                                    b"POST /v1/events/demo HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{"],
                          ids=["idle", "in the head", "in the body"])
 def test_slow_sender_is_cut_off(stack, start):
+    slow = stack.ingest.metrics().total("waybill_ingest_slow_senders_total")
     with RawConnection(stack.ingest.port) as connection:
         began = time.monotonic()
         connection.send(start)
         answer = connection.rest()
         assert answer == b"" or answer.split(b" ")[1] == b"408", answer
+        remote = "%s:%d" % connection.socket.getsockname()
         assert REQUEST_TIMEOUT_MS / 1000 * 0.5 < time.monotonic() - began < REQUEST_TIMEOUT_MS / 1000 + 3
+    entries = [entry for entry in stack.ingest.log_entries() if entry.get("remote") == remote]
+    assert [entry["message"] for entry in entries] == ["rejected"] * bool(start), "an idle connection is none of them"
+    assert stack.ingest.metrics().total("waybill_ingest_slow_senders_total") == slow + len(entries)
 
 
 def test_stop_that_cuts_a_slow_sender_off_says_so(make_stack):
