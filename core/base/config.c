@@ -46,7 +46,7 @@ static const struct setting settings[] = {
     {"WAYBILL_BODY_LIMIT_BYTES", KIND_INT, AT(body_limit_bytes), "1048576", 1, 8388608, CONFIG_INGEST, "bytes",
      "a larger body is answered 413"},
     {"WAYBILL_MAX_CONNECTIONS", KIND_INT, AT(max_connections), "1000", 1, 100000, CONFIG_INGEST, "connections",
-     "most open connections of the public listener; further ones wait to be accepted"},
+     "most open connections of the public listener; for more, those that are idle longest are closed, else they wait"},
     {"WAYBILL_REQUEST_TIMEOUT_MS", KIND_INT, AT(request_timeout_ms), "30000", 100, 3600000, CONFIG_INGEST, "ms",
      "a request must arrive whole within this; also how long an idle connection is kept"},
     {"WAYBILL_QUEUE_TIMEOUT_MS", KIND_INT, AT(queue_timeout_ms), "2000", 10, 60000, ALL, "ms",

@@ -215,7 +215,8 @@ static bool start_loops(struct ingest *ingest, struct policy **policies, struct 
                                    .measures = &ingest->measures,
                                    .tls = ingest->tls,
                                    .listen_fd = ingest->listen_fd,
-                                   .max_connections = share};
+                                   .max_connections = share,
+                                   .max_in_all = share * threads};
     ingest->loops = memory_alloc(threads * sizeof *ingest->loops);
     for (; ingest->n_loops < threads; ingest->n_loops++) {
         struct loop *loop = loop_start(&options, policies[ingest->n_loops], err);

@@ -15,6 +15,10 @@
 #define ACCEPT_PAUSE_MS 100 /* when the system has no descriptor left: polling on would spin */
 #define LINGER_MS       2000
 
+/* At the cap, whoever has had no request for so long has to make room for somebody who waits. */
+#define ROOM_IDLE_MS  1000
+#define ROOM_PAUSE_MS 100 /* until the next look whether somebody can */
+
 struct connection {
     struct connection *next, *prev;
     struct listener *listener;
@@ -31,12 +35,13 @@ struct listener {
     h2o_socket_t *socket; /* NULL while not accepting for good */
     void *pause;          /* timer */
     bool paused;
-    void *patience; /* timer: the next connection that has waited for too long */
+    bool is_crowded; /* at the cap, and nobody to send away now; or somebody just was */
+    void *patience;  /* timer: the next connection that has waited for too long */
     bool is_patience_set;
     struct connection *connections; /* open; a list without order */
     struct lingering *lingers;
     size_t n; /* connections and lingers */
-    struct log_gate gate;
+    struct log_gate gate, room_gate;
 };
 
 /* What is left of a connection whose answer is sent and whose input is thrown away. */
@@ -54,7 +59,7 @@ static void update_accepting(struct listener *listener)
 {
     if (listener->socket == NULL)
         return;
-    bool wanted = !listener->paused && listener->n < listener->options.max_connections;
+    bool wanted = !listener->paused && !listener->is_crowded; /* at the cap too, to see that somebody waits */
     if (wanted && !h2o_socket_is_reading(listener->socket))
         h2o_socket_read_start(listener->socket, on_acceptable);
     else if (!wanted && h2o_socket_is_reading(listener->socket))
@@ -64,6 +69,7 @@ static void update_accepting(struct listener *listener)
 static void add_count(struct listener *listener, int by)
 {
     listener->n = by > 0 ? listener->n + 1 : listener->n - 1;
+    listener->is_crowded = listener->is_crowded && by > 0;
     metric_add(listener->options.measures->connections, by);
     update_accepting(listener);
 }
@@ -208,7 +214,7 @@ static void open_connection(struct listener *listener, h2o_socket_t *socket)
 static void on_pause_over(void *arg)
 {
     struct listener *listener = arg;
-    listener->paused = false;
+    listener->paused = listener->is_crowded = false;
     update_accepting(listener);
 }
 
@@ -222,10 +228,45 @@ static void pause_accepting(struct listener *listener, int error)
     update_accepting(listener);
 }
 
+/* NULL: nobody who could go without harm. */
+static struct connection *find_longest_idle(const struct listener *listener)
+{
+    struct connection *longest = NULL;
+    for (struct connection *c = listener->connections; c != NULL; c = c->next) {
+        bool is_idle = !c->busy && !c->leaving && !has_part_of_request(c);
+        if (is_idle && (longest == NULL || c->waiting_since.us < longest->waiting_since.us))
+            longest = c;
+    }
+    bool is_long = longest != NULL && mono_elapsed_ms(longest->waiting_since, clock_mono()) >= ROOM_IDLE_MS;
+    return is_long ? longest : NULL;
+}
+
+/* Somebody waits to be accepted. As long as another thread has room, it is that one's turn. */
+static void make_room(struct listener *listener)
+{
+    uint64_t skipped;
+    const struct listener_options *options = &listener->options;
+    bool is_full = metric_value(options->measures->connections) >= (int64_t)options->max_in_all;
+    struct connection *longest = is_full ? find_longest_idle(listener) : NULL;
+    if (longest != NULL) {
+        if (log_gate_open(&listener->room_gate, 5000, &skipped))
+            log_warn("all connections are taken: the longest idle ones are closed for others",
+                     LOG_I("connections", options->max_in_all), LOG_I("skipped", skipped));
+        send_away(longest);
+    }
+    listener->is_crowded = true;
+    loop_h2o_timer_set(listener->pause, ROOM_PAUSE_MS);
+    update_accepting(listener);
+}
+
 static void on_acceptable(h2o_socket_t *socket, const char *err)
 {
     (void)err;
     struct listener *listener = socket->data;
+    if (listener->n >= listener->options.max_connections) {
+        make_room(listener);
+        return;
+    }
     for (int i = 0; i < ACCEPTS_A_TURN && listener->n < listener->options.max_connections; i++) {
         h2o_socket_t *accepted = h2o_evloop_socket_accept(socket);
         if (accepted != NULL) {

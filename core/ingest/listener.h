@@ -19,7 +19,8 @@ struct listener_options {
     struct loop_h2o *loop;
     int fd;                     /* listening; duplicated, the caller keeps his */
     struct ssl_ctx_st *tls;     /* NULL: plain HTTP. Shared */
-    size_t max_connections;     /* of this thread; at the cap it stops accepting until one closes */
+    size_t max_connections;     /* of this thread; at the cap a newcomer waits until one closes */
+    size_t max_in_all;          /* of all threads; at that cap one that is idle is closed for him */
     int64_t request_timeout_ms; /* that long a connection is kept while it waits for a whole request */
     size_t linger_max_bytes;    /* most that is read and thrown away behind a last answer */
     struct measures *measures;

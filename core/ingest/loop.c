@@ -164,6 +164,7 @@ static bool set_up(struct loop *loop, struct error *err)
                                        .fd = loop->options.listen_fd,
                                        .tls = loop->tls,
                                        .max_connections = loop->options.max_connections,
+                                       .max_in_all = loop->options.max_in_all,
                                        .request_timeout_ms = loop->options.config->request_timeout_ms,
                                        .linger_max_bytes = linger_max_bytes(loop->options.config),
                                        .measures = loop->options.measures};

@@ -21,6 +21,7 @@ struct loop_options {
     struct ssl_ctx_st *tls; /* NULL: plain HTTP. The loop shares it */
     int listen_fd;
     size_t max_connections; /* of this thread */
+    size_t max_in_all;      /* connections of all threads */
 };
 
 /* The library's configuration for loops. NULL: it is not the library that we know. */

@@ -55,7 +55,8 @@ static struct fixture *start(size_t max_connections)
                                    .rate = f->rate,
                                    .measures = &f->measures,
                                    .listen_fd = f->listen_fd,
-                                   .max_connections = max_connections};
+                                   .max_connections = max_connections,
+                                   .max_in_all = max_connections};
     f->loop = loop_start(&options, NULL, &err);
     assert_non_null(f->loop);
     return f;
@@ -378,18 +379,51 @@ static void connections_beyond_the_cap_wait(void **state)
     (void)state;
     struct fixture *f = start(2);
     int first = dial(f), second = dial(f);
-    say(first, GOOD);
-    assert_heard(f, first, 202, "accepted");
-    say(second, GOOD);
-    assert_heard(f, second, 202, "accepted");
+    say(first, "POST /v1/");
+    say(second, "POST /v1/");
+    wait_for_connections(f, 2);
     int third = dial(f);
     say(third, GOOD);
-    assert_false(is_readable(third, 200));
+    assert_false(is_readable(third, 1200)); /* nobody is idle, however long */
     assert_int_equal(metric_value(f->measures.connections), 2);
     close(first);
     assert_heard(f, third, 202, "accepted");
+    say(second, "nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}");
+    assert_heard(f, second, 404, "not_found");
     close(second);
     close(third);
+    finish(f, 0);
+}
+
+static void the_longest_idle_connection_makes_room(void **state)
+{
+    (void)state;
+    struct fixture *f = start(4);
+    fakes.mode = FAKE_NEVER;
+    int waiting = dial(f), half = dial(f), longest = dial(f), idle = dial(f);
+    say(waiting, GOOD);
+    wait_until_added(1);
+    say(half, "POST /");
+    say(longest, NOWHERE);
+    assert_heard(f, longest, 404, "keep-alive");
+    say(idle, NOWHERE);
+    assert_heard(f, idle, 404, "keep-alive");
+    int newcomer = dial(f);
+    say(newcomer, NOWHERE);
+    assert_heard(f, newcomer, 404, "keep-alive");
+    assert_closed(f, longest);
+    say(idle, NOWHERE);
+    assert_heard(f, idle, 404, "keep-alive");
+    say(half, "nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}");
+    assert_heard(f, half, 404, "keep-alive");
+    close(half);
+    close(idle);
+    close(newcomer);
+    wait_for_connections(f, 1);
+    f->config.drain_ms = 50;
+    loop_drain(f->loop);
+    assert_heard(f, waiting, 503, "queue_unavailable");
+    assert_closed(f, waiting);
     finish(f, 0);
 }
 
@@ -451,6 +485,7 @@ int main(void)
         cmocka_unit_test(a_malformed_head_is_answered_as_any_other_request),
         cmocka_unit_test(white_space_behind_a_header_is_none_of_it),
         cmocka_unit_test(connections_beyond_the_cap_wait),
+        cmocka_unit_test(the_longest_idle_connection_makes_room),
         cmocka_unit_test(a_drain_finishes_what_is_in_flight),
         cmocka_unit_test(a_drain_has_an_end),
     };
