@@ -1,4 +1,7 @@
-/* crypto: what signatures are made of. Strings of bytes in and out. */
+/* crypto: what signatures are made of. Strings of bytes in and out.
+ *
+ * The time limit's hook counts instructions of Lua, and one call here may work on megabytes: so each call looks at the
+ * clock itself before it begins. */
 #include "base/crypto.h"
 #include "policy/state.h"
 
@@ -15,6 +18,7 @@ static struct slice check_slice(lua_State *L, int index)
 static struct buf *empty_scratch(lua_State *L)
 {
     struct buf *scratch = &policy_of(L)->scratch;
+    sandbox_check_work(L);
     buf_clear(scratch);
     return scratch;
 }
@@ -34,6 +38,7 @@ static int script_hmac_sha256(lua_State *L)
     for (int i = 0; i < n; i++)
         parts[i] = check_slice(L, i + 2);
     unsigned char mac[CRYPTO_SHA256_BYTES];
+    sandbox_check_work(L);
     crypto_hmac_sha256(key, parts, (size_t)n, mac);
     lua_pushlstring(L, (const char *)mac, sizeof mac);
     return 1;
@@ -42,6 +47,7 @@ static int script_hmac_sha256(lua_State *L)
 static int script_sha256(lua_State *L)
 {
     unsigned char digest[CRYPTO_SHA256_BYTES];
+    sandbox_check_work(L);
     crypto_sha256(check_slice(L, 1), digest);
     lua_pushlstring(L, (const char *)digest, sizeof digest);
     return 1;
@@ -49,12 +55,14 @@ static int script_sha256(lua_State *L)
 
 static int script_ed25519_verify(lua_State *L)
 {
+    sandbox_check_work(L);
     lua_pushboolean(L, crypto_ed25519_verify(check_slice(L, 1), check_slice(L, 2), check_slice(L, 3)));
     return 1;
 }
 
 static int script_equal(lua_State *L)
 {
+    sandbox_check_work(L);
     lua_pushboolean(L, crypto_equal(check_slice(L, 1), check_slice(L, 2)));
     return 1;
 }

@@ -8,8 +8,10 @@
 
 local TOLERANCE_S <const> = 300
 local MAX_SIGNATURES <const> = 16 -- in one header; what is behind is not looked at
+local MAX_ED25519_SIGNATURES <const> = 4 -- of those
 local HMAC_BYTES <const> = 32
 local ED25519_KEY_BYTES <const> = 32
+local ED25519_SIGNATURE_BYTES <const> = 64
 
 local equal, hmac, ed25519_verify = crypto.equal, crypto.hmac_sha256, crypto.ed25519_verify
 local base64_decode, hex_decode = crypto.base64_decode, crypto.hex_decode
@@ -40,7 +42,7 @@ end
 
 -- Standard Webhooks: webhook-id, webhook-timestamp, webhook-signature ---------------------------------------------
 
--- Decodes the secrets into keys: { number =, hmac = bytes } or { number =, ed25519 = bytes }.
+-- Decodes the secrets into keys, in their order: { hmac = bytes } or { ed25519 = bytes }.
 local function standard_webhooks_keys(name, secrets)
     local keys = {}
     for number, secret in ipairs(secrets) do
@@ -55,24 +57,42 @@ local function standard_webhooks_keys(name, secrets)
         elseif public and #bytes ~= ED25519_KEY_BYTES then
             configuration_error(name, "secret %d (whpk_) is not a key of 32 bytes", number)
         end
-        keys[number] = public and { number = number, ed25519 = bytes } or { number = number, hmac = bytes }
+        keys[number] = public and { ed25519 = bytes } or { hmac = bytes }
     end
     return keys
 end
 
--- The number of the first key that made this signature, or nil.
-local function match_hmac(keys, signature, id, timestamp, body)
-    for _, key in ipairs(keys) do
-        if key.hmac and equal(signature, hmac(key.hmac, id, ".", timestamp, ".", body)) then
-            return key.number
+-- What a request signs, hashed no more often than there is a need: whoever knows no secret can send as many wrong
+-- signatures as fit, and a large body with them.
+local function signed_by(id, timestamp, body)
+    return { id = id, timestamp = timestamp, body = body, macs = {}, verified = 0 }
+end
+
+-- The number of the first key that made this signature, or nil. Each key's HMAC is made once for all signatures.
+local function match_hmac(keys, signature, signed)
+    local macs = signed.macs
+    for number, key in ipairs(keys) do
+        if key.hmac and #signature == HMAC_BYTES then
+            macs[number] = macs[number] or hmac(key.hmac, signed.id, ".", signed.timestamp, ".", signed.body)
+            if equal(signature, macs[number]) then
+                return number
+            end
         end
     end
 end
 
-local function match_ed25519(keys, signature, id, timestamp, body)
-    for _, key in ipairs(keys) do
-        if key.ed25519 and ed25519_verify(key.ed25519, id .. "." .. timestamp .. "." .. body, signature) then
-            return key.number
+-- Each of these signatures has to be tried with each key, with a hash over the body: hence few of them.
+local function match_ed25519(keys, signature, signed)
+    if #signature ~= ED25519_SIGNATURE_BYTES or signed.verified == MAX_ED25519_SIGNATURES then
+        return nil
+    end
+    signed.verified = signed.verified + 1
+    for number, key in ipairs(keys) do
+        if key.ed25519 then
+            signed.text = signed.text or signed.id .. "." .. signed.timestamp .. "." .. signed.body
+            if ed25519_verify(key.ed25519, signed.text, signature) then
+                return number
+            end
         end
     end
 end
@@ -80,7 +100,7 @@ end
 local matchers = { v1 = match_hmac, v1a = match_ed25519 }
 
 -- Tries the entries "version,base64" one after the other; those that it does not understand are left aside.
-local function find_match(keys, signatures, id, timestamp, body)
+local function find_match(keys, signatures, signed)
     local seen, understood = 0, false
     for entry in signatures:gmatch("[^ ]+") do
         seen = seen + 1
@@ -92,7 +112,7 @@ local function find_match(keys, signatures, id, timestamp, body)
         local signature = match and base64_decode(entry:sub(comma + 1))
         if signature then
             understood = true
-            local number = match(keys, signature, id, timestamp, body)
+            local number = match(keys, signature, signed)
             if number then
                 return number
             end
@@ -126,7 +146,7 @@ local function standard_webhooks(name, configuration)
             return false, "malformed webhook-timestamp"
         end
         local number
-        number, fault = find_match(keys, signatures, id, timestamp, request.body)
+        number, fault = find_match(keys, signatures, signed_by(id, timestamp, request.body))
         if not number then
             return false, fault
         end

@@ -56,6 +56,17 @@ static void endless_work_is_stopped(void **state)
         {"return function() string.gsub(('a'):rep(100000), '.-b', '') end", OUTCOME_TIME_LIMIT, "time limit"},
         {"return function() for _ in string.gmatch(('x'):rep(100000), '.-.-b') do end end", OUTCOME_TIME_LIMIT,
          "time limit"},
+        /* few instructions, much work */
+        {"return function() local t = ('x'):rep(1 << 20) for _ = 1, 1500 do crypto.sha256(t) end end",
+         OUTCOME_TIME_LIMIT, "process.lua:1: time limit"},
+        {"return function() local t = ('x'):rep(1 << 20) for _ = 1, 1500 do crypto.hmac_sha256('k', t) end end",
+         OUTCOME_TIME_LIMIT, "process.lua:1: time limit"},
+        {"return function() local t, s = ('x'):rep(1 << 20), ('\\0'):rep(64)\n"
+         "local k = crypto.hex_decode('d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a')\n"
+         "for _ = 1, 1500 do crypto.ed25519_verify(k, t, s) end end",
+         OUTCOME_TIME_LIMIT, "process.lua:3: time limit"},
+        {"return function() local t = ('x'):rep(1 << 20) for _ = 1, 1500 do crypto.hex_encode(t) end end",
+         OUTCOME_TIME_LIMIT, "process.lua:1: time limit"},
         {"return function() time.sleep_ms(60000) end", OUTCOME_TIME_LIMIT, "time limit"},
         {"return function() pcall(time.sleep_ms, 60000) pcall(time.sleep_ms, 60000) end", OUTCOME_TIME_LIMIT, ""},
     };

@@ -359,6 +359,86 @@ static void schemes_over_the_body_alone(void **state)
     arena_free(arena);
 }
 
+/* A policy around the shipped signature library with a crypto that counts: the reason is how often it hashed. */
+static struct policy *counting_policy(struct arena *arena)
+{
+    struct slice validate =
+        arena_printf(arena,
+                     "local n = 0\n"
+                     "local function counted(f) return function(...) n = n + 1 return f(...) end end\n"
+                     "local counting = setmetatable({ hmac_sha256 = counted(crypto.hmac_sha256),\n"
+                     "  ed25519_verify = counted(crypto.ed25519_verify) }, { __index = crypto })\n"
+                     "local library = load([==[%s]==], 'signature', 't',\n"
+                     "  setmetatable({ crypto = counting }, { __index = _ENV }))()\n"
+                     "local verifiers = library.verifiers(require('sources'))\n"
+                     "return function(request, source)\n"
+                     "  n = 0\n"
+                     "  local ok = verifiers[source](request, source)\n"
+                     "  return reject{ status = 401, code = ok and 'right' or 'wrong', reason = tostring(n) }\n"
+                     "end",
+                     read_shipped("lib/signature.lua"));
+    struct slice sources =
+        arena_printf(arena,
+                     "local key = '%s'\n"
+                     "return { hmac = { scheme = 'standard-webhooks', secrets = { 'whsec_AAAA', 'whsec_BBBB',\n"
+                     "    'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw' } },\n"
+                     "  public = { scheme = 'standard-webhooks', secrets = { 'whpk_' .. key, 'whpk_' .. key } },\n"
+                     "  stripe = { scheme = 'stripe', secrets = { 'a', 'b' } } }",
+                     public_base64(arena));
+    struct policy_options options = harness_options(POLICY_INGEST);
+    struct error err;
+    struct policy *policy = harness_policy(
+        &options, (struct file[]){{"sources.lua", sources.base}, {"validate.lua", validate.base}, {0}}, &err);
+    if (policy == NULL)
+        fail_msg("%s", err.text);
+    return policy;
+}
+
+static const char *repeated(struct arena *arena, const char *entry, size_t n)
+{
+    struct buf text = {0};
+    for (size_t i = 0; i < n; i++)
+        buf_add_text(&text, entry);
+    const char *copy = arena_printf(arena, "%.*s", SLICE_ARG(buf_slice(&text))).base;
+    buf_free(&text);
+    return copy;
+}
+
+/* Who knows no secret shall not choose how much work a request makes. */
+static void wrong_signatures_cost_no_more_than_one(void **state)
+{
+    (void)state;
+    struct arena *arena = arena_new();
+    const char *wrong_v1a = arena_printf(arena, " v1a,%085dA==", 0).base;
+    const char *sixteen = repeated(arena, " " WRONG, 15), *right = arena_printf(arena, "%s %s", sixteen, VECTOR_1).base;
+    const char *wrong_stripe = repeated(arena, ",v1=" GITHUB_HEX, 15);
+    const struct {
+        const char *source, *signatures, *code, *hashes;
+    } cases[] = {
+        {"hmac", WRONG, "wrong", "3"},
+        {"hmac", repeated(arena, " " WRONG, 16), "wrong", "3"},
+        {"hmac", right, "right", "3"},
+        {"hmac", repeated(arena, " v1,AAAA", 16), "wrong", "0"}, /* too short to be one */
+        {"public", repeated(arena, " " WRONG, 16), "wrong", "0"},
+        {"public", wrong_v1a, "wrong", "2"},
+        {"public", repeated(arena, wrong_v1a, 16), "wrong", "8"},
+        {"public", repeated(arena, " v1a,AAAA", 16), "wrong", "0"},
+        {"stripe", arena_printf(arena, "t=1614265330%s", wrong_stripe).base, "wrong", "2"},
+    };
+    struct policy *policy = counting_policy(arena);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct header headers[] = {
+            ID_1, TS_1, SIG(cases[i].signatures), {"stripe-signature", cases[i].signatures}, {0}};
+        struct validation out;
+        harness_ask(policy, cases[i].source, slice_of(VECTOR_1_BODY), headers, TS1_S * INT64_C(1000), arena, &out);
+        if (!slice_is(out.code, cases[i].code) || !slice_is(out.reason, cases[i].hashes))
+            fail_msg("case %zu gave %.*s after %.*s hashes %.*s", i, SLICE_ARG(out.code), SLICE_ARG(out.reason),
+                     SLICE_ARG(out.detail));
+    }
+    policy_free(policy);
+    arena_free(arena);
+}
+
 static void bad_secrets_do_not_load(void **state)
 {
     (void)state;
@@ -708,6 +788,7 @@ int main(void)
         cmocka_unit_test(standard_webhooks_v1a),
         cmocka_unit_test(stripe),
         cmocka_unit_test(schemes_over_the_body_alone),
+        cmocka_unit_test(wrong_signatures_cost_no_more_than_one),
         cmocka_unit_test(bad_secrets_do_not_load),
         TEST(strangers_get_one_answer),
         TEST(a_good_event_is_accepted),
