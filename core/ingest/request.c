@@ -223,9 +223,11 @@ static bool is_within_limits(struct journey *j)
 
 /* ---- the event ---- */
 
-static bool is_credential(struct slice name)
+/* A script may take any header for a token, so a value that holds the source's secret is one, too. */
+static bool is_credential(const struct journey *j, struct slice name, struct slice value)
 {
-    return slice_is(name, "authorization") || slice_is(name, "cookie") || slice_is(name, "proxy-authorization");
+    return slice_is(name, "authorization") || slice_is(name, "cookie") || slice_is(name, "proxy-authorization") ||
+           policy_has_secret(j->desk->policy, j->source, value);
 }
 
 /* "name: value" lines, as many as fit. What is not UTF-8 would not fit into the store. */
@@ -235,7 +237,8 @@ static struct slice collect_headers(const struct journey *j)
     struct buf *text = &j->desk->text;
     buf_clear(text);
     for (size_t i = 0; http_header_at(j->request->handle, i, &name, &value); i++) {
-        if (is_credential(name) || !utf8_check(value) || text->len + name.len + value.len + 3 > EVENT_HEADERS_MAX_BYTES)
+        if (is_credential(j, name, value) || !utf8_check(value) ||
+            text->len + name.len + value.len + 3 > EVENT_HEADERS_MAX_BYTES)
             continue;
         buf_add_slice(text, name);
         buf_add(text, ": ", 2);

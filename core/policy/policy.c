@@ -133,7 +133,7 @@ void policy_free(struct policy *policy)
     sandbox_close(policy);
     script_set_release(policy->set);
     free_secrets(policy);
-    free(policy->sources);
+    sources_free(policy);
     buf_free(&policy->scratch);
     buf_free(&policy->error_text);
     buf_free(&policy->traceback);

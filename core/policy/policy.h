@@ -99,6 +99,8 @@ struct policy_source_limits {
 /* Sources of the set, for limits and metrics: fills name (NUL-terminated view, lives as long as policy) and limits;
  * false past the end. */
 bool policy_source(const struct policy *policy, size_t index, const char **name, struct policy_source_limits *limits);
+/* Whether one of the source's secrets stands in text, which must then be kept nowhere. */
+bool policy_has_secret(const struct policy *policy, struct slice source, struct slice text);
 
 /* Calls validate.lua. Slices of out are in arena. Always fills out. */
 void policy_validate(struct policy *policy, const struct policy_request *request, struct arena *arena,

@@ -106,12 +106,28 @@ static bool is_switched_on(lua_State *L, int config, const char *name)
     return on;
 }
 
-static void add_source(struct policy *policy, const char *name, struct policy_source_limits limits)
+/* The strings in the list secrets of the table at index. */
+static void copy_secrets(lua_State *L, int config, struct buf *out)
 {
+    size_t len;
+    if (lua_getfield(L, config, "secrets") == LUA_TTABLE) {
+        for (lua_Integer i = 1; lua_rawgeti(L, -1, i) == LUA_TSTRING; lua_pop(L, 1), i++) {
+            const char *secret = lua_tolstring(L, -1, &len);
+            buf_add(out, secret, len + 1);
+        }
+        lua_pop(L, 1);
+    }
+    lua_pop(L, 1);
+}
+
+static void add_source(lua_State *L, int config, const char *name, struct policy_source_limits limits)
+{
+    struct policy *policy = policy_of(L);
     policy->sources = memory_resize(policy->sources, (policy->n_sources + 1) * sizeof *policy->sources);
     struct source *source = &policy->sources[policy->n_sources++];
     *source = (struct source){.limits = limits};
     memcpy(source->name, name, strlen(name));
+    copy_secrets(L, config, &source->secrets);
 }
 
 /* The entry at the top, its name below it. Adds it to the table at `on` when it is switched on. */
@@ -131,7 +147,7 @@ static void read_source(lua_State *L, int on)
         return;
     }
     if (!policy_of(L)->built) /* else callers hold pointers to the names */
-        add_source(policy_of(L), name, limits);
+        add_source(L, config, name, limits);
     lua_pushvalue(L, config);
     lua_setfield(L, on, name);
 }
@@ -169,6 +185,42 @@ void sources_read(lua_State *L)
     warn_unused_secrets(L, table);
     policy->sources_ref = luaL_ref(L, LUA_REGISTRYINDEX);
     lua_pop(L, 1);
+}
+
+static int compare_name(const void *key, const void *source)
+{
+    const struct slice *wanted = key;
+    const char *name = ((const struct source *)source)->name;
+    int order = strncmp(wanted->base, name, wanted->len);
+    return order != 0 || name[wanted->len] == '\0' ? order : -1;
+}
+
+bool policy_has_secret(const struct policy *policy, struct slice source, struct slice text)
+{
+    const struct source *found =
+        policy->n_sources == 0 || source.len > EVENT_SOURCE_MAX_BYTES
+            ? NULL
+            : bsearch(&source, policy->sources, policy->n_sources, sizeof *policy->sources, compare_name);
+    if (found == NULL)
+        return false;
+    for (size_t at = 0, len; at < found->secrets.len; at += len + 1) {
+        const char *secret = found->secrets.data + at;
+        len = strlen(secret);
+        if (len > 0 && memmem(text.base, text.len, secret, len) != NULL)
+            return true;
+    }
+    return false;
+}
+
+void sources_free(struct policy *policy)
+{
+    for (size_t i = 0; i < policy->n_sources; i++) {
+        struct buf *secrets = &policy->sources[i].secrets;
+        if (secrets->len > 0)
+            memory_wipe(secrets->data, secrets->len);
+        buf_free(secrets);
+    }
+    free(policy->sources);
 }
 
 bool policy_source(const struct policy *policy, size_t index, const char **name, struct policy_source_limits *limits)

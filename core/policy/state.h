@@ -31,6 +31,7 @@ struct sandbox {
 struct source {
     char name[EVENT_SOURCE_MAX_BYTES + 1];
     struct policy_source_limits limits;
+    struct buf secrets; /* each with a NUL behind it */
 };
 
 struct process_call;
@@ -149,6 +150,7 @@ _Noreturn void verdict_raise_outcome(lua_State *L, enum outcome_kind kind, const
 /* sources.c: reads sources.lua's table on top of the stack into policy->sources and sources_ref; pops it. Raises. */
 void sources_read(lua_State *L);
 void sources_bind(lua_State *L); /* the global secrets(name) */
+void sources_free(struct policy *policy);
 
 /* self_check.c: runs the cases on top of the stack (nil, or a list of {name=, run=}) and pops them. Raises. */
 void self_check_run(lua_State *L, const char *script);

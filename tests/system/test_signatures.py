@@ -1,5 +1,6 @@
 """Each signature scheme, signed by lib/sign.py (which test_sign_vectors.py holds against published examples)."""
 
+import re
 import time
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from lib import make_event, sign, unique_id, wait_for
 from lib.events import encode
+from lib.process import ROOT
 from lib.rawhttp import RawConnection, request
 
 SOURCES = Path(__file__).parent / "scripts/sources.lua"
@@ -323,6 +325,22 @@ def test_published_example(stack, source, body, headers):
     answer = stack.ingest.post(body, headers, source)
     assert (answer.status_code, answer.json()["code"]) == (422, "missing_field"), answer.text
     refused(stack.ingest.post(body.replace(b"e", b"E", 1), headers, source))
+
+
+def test_token_of_a_scheme_of_ones_own_is_not_kept(make_stack):
+    """The example of docs/lua-api.md: the token is the secret, so no header that holds it goes any further."""
+    example = re.search(r"```lua\n(local function token.*?)```", (ROOT / "docs/lua-api.md").read_text(), re.S)[1]
+    token = "partner-token-1234"
+    stack = make_stack({"WAYBILL_SECRET_ACME": f"another {token}", "WAYBILL_LOG_LEVEL": "debug"},
+                       lambda stack: stack.write_script("sources.lua", example), workers=0)
+    body = encode(make_event())
+    refused(stack.ingest.post(body, {"X-Api-Token": "wrong"}, "acme"))
+    headers = {"X-Api-Token": token, "X-Copy": f"token={token}", "X-Request": "kept"}
+    assert stack.ingest.post(body, headers, "acme").status_code == 202
+    [(_, fields)] = stack.redis.client.xrange("waybill:{0}:events")
+    assert b"x-request: kept" in fields[b"headers"].lower()
+    assert not [name for name, value in fields.items() if token.encode() in value]
+    assert token not in stack.ingest.log()
 
 
 def test_published_example_of_github(make_stack):

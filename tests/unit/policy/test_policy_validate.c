@@ -261,6 +261,31 @@ static void sources_without_secrets_are_off(void **state)
     arena_free(arena);
 }
 
+static void secrets_are_recognised(void **state)
+{
+    (void)state;
+    struct error err;
+    struct policy *policy =
+        with_sources("return { ['my-shop'] = { secrets = secrets('my-shop') }, other = { secrets = { '', 'a b' } },\n"
+                     "         off = { secrets = {} }, free = { scheme = function() return true end } }",
+                     &err);
+    assert_non_null(policy);
+    const struct {
+        const char *source, *text;
+        bool has;
+    } cases[] = {
+        {"my-shop", "one", true}, {"my-shop", "token=two;", true}, {"my-shop", "on", false}, {"my-shop", "", false},
+        {"my-sho", "one", false}, {"my-shopp", "one", false},      {"other", "one", false},  {"other", "xa by", true},
+        {"off", "one", false},    {"free", "one", false},          {"nobody", "one", false}, {"", "one", false},
+        {"other", "a\tb", false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        if (policy_has_secret(policy, slice_of(cases[i].source), slice_of(cases[i].text)) != cases[i].has)
+            fail_msg("%s: '%s'", cases[i].source, cases[i].text);
+    }
+    policy_free(policy);
+}
+
 static void sources_give_the_accept_status(void **state)
 {
     (void)state;
@@ -285,15 +310,11 @@ static void sources_give_the_accept_status(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_request_is_seen),
-        cmocka_unit_test(a_nul_in_the_body_is_kept),
-        cmocka_unit_test(json_is_strict),
-        cmocka_unit_test(json_values_arrive),
-        cmocka_unit_test(answers_are_checked),
-        cmocka_unit_test(an_accepted_event_is_handed_out),
-        cmocka_unit_test(sources_are_checked),
-        cmocka_unit_test(sources_without_secrets_are_off),
-        cmocka_unit_test(sources_give_the_accept_status),
+        cmocka_unit_test(the_request_is_seen),    cmocka_unit_test(a_nul_in_the_body_is_kept),
+        cmocka_unit_test(json_is_strict),         cmocka_unit_test(json_values_arrive),
+        cmocka_unit_test(answers_are_checked),    cmocka_unit_test(an_accepted_event_is_handed_out),
+        cmocka_unit_test(sources_are_checked),    cmocka_unit_test(sources_without_secrets_are_off),
+        cmocka_unit_test(secrets_are_recognised), cmocka_unit_test(sources_give_the_accept_status),
     };
     log_open("test", LOG_ERROR + 1, LOG_TEXT);
     return cmocka_run_group_tests(tests, NULL, NULL);
