@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "base/log.h"
 #include "ctl/ctl.h"
 #include "ctl/json_read.h"
 #include "ctl/output.h"
@@ -117,6 +118,7 @@ static enum ctl_exit run_check(struct ctl *ctl, const void *options, int argc, c
     const char *dir = argc > 0 ? argv[0] : ctl->config.scripts;
     struct verdict verdicts[] = {{"ingest", false, {{0}}}, {"worker", false, {{0}}}};
     struct error err;
+    log_open("waybillctl", LOG_WARN, ctl->config.log_format); /* what a service would warn of at load is news here */
     struct script_set *set = script_set_read(dir, 1, &err);
     if (set == NULL)
         return ctl_fail(CTL_NOT_GOOD, "%s", err.text);
@@ -134,7 +136,7 @@ static enum ctl_exit run_check(struct ctl *ctl, const void *options, int argc, c
 const struct command check_commands[] = {
     {"check", "[FOLDER]", "compile the scripts and run their self-checks, without a service",
      "FOLDER is WAYBILL_SCRIPTS when left out. Exit code 1 when a service would refuse the scripts; each problem has\n"
-     "file and line.\n",
+     "file and line. What a service would only warn of is on standard error.\n",
      0, 1, flags, sizeof(struct options), run_check},
     {0},
 };

@@ -43,7 +43,7 @@ struct ingest {
 
 /* ---- scripts ---- */
 
-static struct policy *new_policy(const struct ingest *ingest, struct script_set *set, struct error *err)
+static struct policy *new_policy(const struct ingest *ingest, struct script_set *set, bool quiet, struct error *err)
 {
     const struct config *config = ingest->config;
     struct policy_options options = {
@@ -51,6 +51,7 @@ static struct policy *new_policy(const struct ingest *ingest, struct script_set 
         .memory_bytes = config->script_memory_bytes,
         .time_ms = config->validate_limit_ms,
         .simulate = config->simulate,
+        .quiet = quiet,
         .schedule = {config->retry_base_ms, config->retry_factor, config->retry_cap_ms, config->retry_attempts},
         .secrets = config->secrets,
         .n_secrets = config->n_secrets,
@@ -71,7 +72,7 @@ static struct policy **new_policies(const struct ingest *ingest, struct script_s
     size_t n = (size_t)ingest->config->threads;
     struct policy **policies = memory_alloc(n * sizeof *policies);
     for (size_t i = 0; i < n; i++) {
-        policies[i] = new_policy(ingest, set, err);
+        policies[i] = new_policy(ingest, set, i > 0, err);
         if (policies[i] == NULL) {
             free_policies(policies, i);
             return NULL;

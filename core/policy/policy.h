@@ -66,6 +66,7 @@ struct policy_options {
     int64_t time_ms;      /* wall time of one call of validate or process; loading and self-checks get 10 times this, at
                              least 2 s */
     bool simulate;        /* waybill.simulate for scripts */
+    bool quiet;           /* another policy of the same load has warned of what sources.lua lacks */
     struct retry_schedule schedule;      /* the built-in one; scripts see it and may deviate */
     const struct config_secret *secrets; /* ingest: kept as a pointer during policy_new only */
     size_t n_secrets;

@@ -86,6 +86,12 @@ static void check_accept_status(lua_State *L, int config, const char *name)
     lua_pop(L, 1);
 }
 
+/* Once a load: not again for each thread, nor when a state is built again. */
+static bool may_warn(const struct policy *policy)
+{
+    return !policy->options.quiet && !policy->built;
+}
+
 static void warn_switched_off(const char *name)
 {
     char variable[sizeof "WAYBILL_SECRET_" + EVENT_SOURCE_MAX_BYTES] = "WAYBILL_SECRET_";
@@ -143,7 +149,8 @@ static void read_source(lua_State *L, int on)
     struct policy_source_limits limits = read_rate(L, config, name);
     check_accept_status(L, config, name);
     if (!is_switched_on(L, config, name)) {
-        warn_switched_off(name);
+        if (may_warn(policy_of(L)))
+            warn_switched_off(name);
         return;
     }
     if (!policy_of(L)->built) /* else callers hold pointers to the names */
@@ -182,7 +189,8 @@ void sources_read(lua_State *L)
         read_source(L, table + 1);
     if (policy->n_sources > 1)
         qsort(policy->sources, policy->n_sources, sizeof *policy->sources, by_name);
-    warn_unused_secrets(L, table);
+    if (may_warn(policy))
+        warn_unused_secrets(L, table);
     policy->sources_ref = luaL_ref(L, LUA_REGISTRYINDEX);
     lua_pop(L, 1);
 }

@@ -122,7 +122,7 @@ local function find_match(keys, signatures, signed)
 end
 
 local function standard_webhooks(name, configuration)
-    local keys = standard_webhooks_keys(name, configuration.secrets)
+    local keys = standard_webhooks_keys(name, configuration.secrets or {})
     return function(request, source)
         local id, fault = request:sole_header("webhook-id")
         if not id then
@@ -233,10 +233,11 @@ end
 local decoders = { hex = hex_decode, base64 = base64_decode }
 
 local function plain_hmac(name, source)
-    local decode = decoders[source.encoding]
-    if type(source.header) ~= "string" or source.header == "" then
+    if source.header == nil or source.header == "" then
         configuration_error(name, "plain-hmac needs header = the header's name")
-    elseif not decode then
+    end
+    local decode = decoders[source.encoding]
+    if not decode then
         configuration_error(name, 'plain-hmac needs encoding = "hex" or "base64"')
     end
     return body_hmac(source.header:lower(), source.prefix or "", decode)
@@ -254,11 +255,58 @@ local schemes = {
     end,
 }
 
+-- What a source is made of ------------------------------------------------------------------------------------------
+
+-- The fields of every source with their types, and those that one scheme has besides. A name that is not here is
+-- misspelt, or would be without effect. (secrets, rate and accept_status are looked at by the gateway itself.)
+local FIELDS <const> = {
+    scheme = "string",
+    secrets = "table",
+    courier = "table",
+    rate = "table",
+    accept_status = "number",
+}
+local FIELDS_OF <const> = {
+    ["standard-webhooks"] = { tolerance_s = "number" },
+    ["stripe"] = { tolerance_s = "number" },
+    ["plain-hmac"] = { header = "string", prefix = "string", encoding = "string" },
+}
+
+local function check_courier(name, courier)
+    if type(courier) ~= "table" then
+        configuration_error(name, 'courier must be a table, as require("couriers.standard") gives it')
+    end
+    for _, part in ipairs { "identify", "parcel" } do
+        if type(courier[part]) ~= "function" then
+            configuration_error(name, "its courier has no function %s", part)
+        end
+    end
+end
+
+local function check_fields(name, source)
+    local more = FIELDS_OF[source.scheme] or {}
+    for field, value in pairs(source) do
+        local wanted = FIELDS[field] or more[field]
+        if not wanted then
+            configuration_error(name, "the scheme '%s' knows no field '%s'", source.scheme, tostring(field))
+        elseif type(value) ~= wanted then
+            configuration_error(name, "%s must be a %s, not a %s", field, wanted, type(value))
+        end
+    end
+    if source.tolerance_s and source.tolerance_s < 0 then
+        configuration_error(name, "tolerance_s must not be negative")
+    end
+end
+
 -- The module --------------------------------------------------------------------------------------------------------
 
 local signature = {}
 
+-- A source with a scheme of its own, which may have fields of its own, too, is checked for its courier only.
 function signature.verifier(name, source)
+    if source.courier ~= nil then
+        check_courier(name, source.courier)
+    end
     if type(source.scheme) == "function" then
         return source.scheme -- scheme(request, source) -> ok, reason
     end
@@ -266,16 +314,16 @@ function signature.verifier(name, source)
     if not make then
         configuration_error(name, "there is no scheme '%s'", tostring(source.scheme))
     end
+    check_fields(name, source)
     return make(name, source)
 end
 
--- One for each source that has secrets, by the source's table.
+-- One for each source, by the source's table. Also for those without secrets, which are switched off, so that what is
+-- wrong with them is found before the day when they get one.
 function signature.verifiers(sources)
     local verifiers = {}
     for name, source in pairs(sources) do
-        if type(source.scheme) == "function" or (source.secrets and #source.secrets > 0) then
-            verifiers[source] = signature.verifier(name, source)
-        end
+        verifiers[source] = signature.verifier(name, source)
     end
     return verifiers
 end

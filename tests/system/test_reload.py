@@ -152,3 +152,29 @@ def test_many_signals_at_once(stack, service):
     stack.accept(event)
     wait_succeeded(stack, event)
     assert service.alive
+
+
+def test_what_sources_lack_is_said_once_a_load(make_stack):
+    """However many threads there are; and waybillctl check says it, too."""
+    stack = make_stack({"WAYBILL_THREADS": 3, "WAYBILL_SECRET_NOBODY": "x"}, workers=0)
+
+    def warnings():
+        warned = [entry for entry in stack.ingest.log_entries() if entry["level"] == "warn"]
+        return sorted(entry.get("set") or entry["source"] for entry in warned if {"set", "source"} & set(entry))
+
+    once = ["WAYBILL_SECRET_AFTERSHIP", "WAYBILL_SECRET_EASYPOST", "nobody"]
+    assert warnings() == once
+    assert stack.ingest.reload().status_code == 200
+    assert warnings() == sorted(once * 2)
+    done = stack.ctl("check")
+    assert done.returncode == 0 and all(done.stderr.count(name) == 1 for name in once), done
+
+
+def test_misspelt_field_of_a_source_is_found_without_its_secret(make_stack):
+    stack = make_stack(workers=0)
+    path = stack.scripts / "sources.lua"
+    path.write_text(path.read_text().replace("prefix =", "prefx ="))
+    done = stack.ctl("check")
+    assert done.returncode == 1
+    assert "sources.lua: source 'easypost'" in done.stdout and "'prefx'" in done.stdout
+    assert stack.ingest.reload().status_code == 409

@@ -439,7 +439,7 @@ static void wrong_signatures_cost_no_more_than_one(void **state)
     arena_free(arena);
 }
 
-static void bad_secrets_do_not_load(void **state)
+static void bad_sources_do_not_load(void **state)
 {
     (void)state;
     const char *const cases[][2] = {
@@ -450,6 +450,21 @@ static void bad_secrets_do_not_load(void **state)
         {"scheme = 'rot13', secrets = { 'x' }", "there is no scheme 'rot13'"},
         {"scheme = 'plain-hmac', secrets = { 'x' }", "plain-hmac needs header"},
         {"scheme = 'plain-hmac', header = 'x', secrets = { 'x' }", "plain-hmac needs encoding"},
+        /* also while there is no secret yet */
+        {"scheme = 'rot13'", "sources.lua: source 's': there is no scheme 'rot13'"},
+        {"secrets = {}", "there is no scheme 'nil'"},
+        {"scheme = 'plain-hmac'", "source 's': plain-hmac needs header"},
+        {"scheme = 'plain-hmac', header = 'x', encoding = 'b64'", "plain-hmac needs encoding"},
+        {"scheme = 'plain-hmac', header = 'x', encoding = 'hex', prefx = 'p='", "knows no field 'prefx'"},
+        {"scheme = 'plain-hmac', header = {}, encoding = 'hex'", "header must be a string, not a table"},
+        {"scheme = 'plain-hmac', header = 'x', encoding = 'hex', prefix = 1", "prefix must be a string, not a number"},
+        {"scheme = 'github', tolerance_s = 5", "the scheme 'github' knows no field 'tolerance_s'"},
+        {"scheme = 'stripe', tolerance_s = '5'", "tolerance_s must be a number, not a string"},
+        {"scheme = 'stripe', tolerance_s = -5", "tolerance_s must not be negative"},
+        {"scheme = 'stripe', 'stray'", "knows no field '1'"},
+        {"scheme = 'stripe', courier = 'couriers.acme'", "source 's': courier must be a table"},
+        {"scheme = 'stripe', courier = { identify = function() end }", "its courier has no function parcel"},
+        {"scheme = function() end, courier = {}", "its courier has no function identify"},
     };
     struct arena *arena = arena_new();
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -789,7 +804,7 @@ int main(void)
         cmocka_unit_test(stripe),
         cmocka_unit_test(schemes_over_the_body_alone),
         cmocka_unit_test(wrong_signatures_cost_no_more_than_one),
-        cmocka_unit_test(bad_secrets_do_not_load),
+        cmocka_unit_test(bad_sources_do_not_load),
         TEST(strangers_get_one_answer),
         TEST(a_good_event_is_accepted),
         TEST(a_stale_event_is_told_so),
