@@ -1,8 +1,8 @@
 -- Who may send, and how each proves who it is. docs/lua-api.md, "sources.lua", lists every field.
 --
 -- secrets("name") is the list of secrets in WAYBILL_SECRET_NAME (or the file that WAYBILL_SECRET_NAME_FILE names). All of them are
--- valid at once: to rotate, add the new one, let the sender change over, take the old one away. A source without a
--- secret is switched off.
+-- valid at once: to rotate, add the new one, let the sender change over, take the old one away. A reload reads
+-- the files again. A source without a secret is switched off.
 
 return {
     -- For development, tests and the demo.

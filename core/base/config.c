@@ -99,7 +99,6 @@ static const char *const tool_variables[] = {
     "WAYBILL_RUN_DIR", "WAYBILL_BIN_DIR", "WAYBILL_DEVSTORE",    "WAYBILL_WORKER_ADMIN_LISTEN",
     "WAYBILL_BIND",    "WAYBILL_PORT",    "WAYBILL_SCRIPTS_DIR", "WAYBILL_SECRETS_DIR"};
 static const char test_prefix[] = "WAYBILL_TEST_";
-static const char secret_prefix[] = "WAYBILL_SECRET_";
 
 static const struct setting *find_setting(const char *name, size_t len)
 {
@@ -193,89 +192,9 @@ static bool set_defaults(struct config *config, enum config_user user, struct er
     return true;
 }
 
-/* The first 64 KiB of a file without the white space at its end; the caller wipes and frees it. */
-static char *read_secret_file(const char *variable, const char *path, struct error *err)
-{
-    FILE *file = fopen(path, "re");
-    if (file == NULL) {
-        error_set(err, "%s: cannot open '%s': %s", variable, path, strerror(errno));
-        return NULL;
-    }
-    size_t size = 65536;
-    char *text = memory_alloc(size);
-    size_t len = fread(text, 1, size - 1, file);
-    bool bad = ferror(file) != 0 || len == size - 1 || memchr(text, '\0', len) != NULL;
-    fclose(file);
-    while (len > 0 && strchr(" \t\r\n", text[len - 1]) != NULL)
-        text[--len] = '\0';
-    if (!bad && len > 0)
-        return text;
-    error_set(err, "%s: '%s' is %s", variable, path, len == 0 ? "empty" : "not a text file of at most 64 KiB");
-    memory_wipe(text, size);
-    free(text);
-    return NULL;
-}
-
-static bool is_secret_name(const char *name, size_t len)
-{
-    if (len == 0 || len > 64)
-        return false;
-    for (size_t i = 0; i < len; i++) {
-        char c = name[i];
-        if (!((c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_'))
-            return false;
-    }
-    return true;
-}
-
-/* Adds a secret under the lower-case name; a source given twice (variable and file) is a contradiction. */
-static bool add_secret(struct config *config, const char *name, size_t len, const char *values, struct error *err)
-{
-    if (!is_secret_name(name, len)) {
-        error_set(err, "%s%.*s: the name of a source must be upper-case letters, digits and _", secret_prefix, (int)len,
-                  name);
-        return false;
-    }
-    if (values[strspn(values, " \t\r\n")] == '\0') {
-        error_set(err, "%s%.*s is empty", secret_prefix, (int)len, name);
-        return false;
-    }
-    char *source = memory_alloc(len + 1);
-    for (size_t i = 0; i < len; i++)
-        source[i] = (char)(name[i] >= 'A' && name[i] <= 'Z' ? name[i] | 32 : name[i]);
-    for (size_t i = 0; i < config->n_secrets; i++) {
-        if (strcmp(config->secrets[i].source, source) == 0) {
-            error_set(err, "%s%.*s is given twice (as a variable and as a file)", secret_prefix, (int)len, name);
-            free(source);
-            return false;
-        }
-    }
-    config->secrets = memory_resize(config->secrets, (config->n_secrets + 1) * sizeof *config->secrets);
-    config->secrets[config->n_secrets++] = (struct config_secret){source, memory_strdup(values)};
-    return true;
-}
-
 static bool ends_in_file(const char *name, size_t len)
 {
     return len > 5 && memcmp(name + len - 5, "_FILE", 5) == 0;
-}
-
-static bool take_secret_variable(struct config *config, const char *variable, size_t len, const char *value,
-                                 struct error *err)
-{
-    const char *name = variable + sizeof secret_prefix - 1;
-    size_t name_len = len - (sizeof secret_prefix - 1);
-    if (!ends_in_file(name, name_len))
-        return add_secret(config, name, name_len, value, err);
-    char label[128];
-    snprintf(label, sizeof label, "%.*s", (int)len, variable);
-    char *text = read_secret_file(label, value, err);
-    if (text == NULL)
-        return false;
-    bool good = add_secret(config, name, name_len - 5, text, err);
-    memory_wipe(text, strlen(text));
-    free(text);
-    return good;
 }
 
 static bool take_file_variable(struct config *config, const struct setting *s, const char *path, struct error *err)
@@ -284,7 +203,7 @@ static bool take_file_variable(struct config *config, const struct setting *s, c
         error_set(err, "%s and %s_FILE are both set; give one of them", s->name, s->name);
         return false;
     }
-    char *text = read_secret_file(s->name, path, err);
+    char *text = secrets_read_file(s->name, path, err);
     if (text == NULL)
         return false;
     bool good = set_value(config, s, text, err);
@@ -306,8 +225,8 @@ static bool belongs_to_tools(const char *name, size_t len)
 
 static bool take_variable(struct config *config, const char *name, size_t len, const char *value, struct error *err)
 {
-    if (len > sizeof secret_prefix - 1 && memcmp(name, secret_prefix, sizeof secret_prefix - 1) == 0)
-        return take_secret_variable(config, name, len, value, err);
+    if (secrets_is_variable(name, len))
+        return true; /* see secrets_read */
     const struct setting *s = find_setting(name, len);
     if (s != NULL)
         return set_value(config, s, value, err);
@@ -453,7 +372,8 @@ static bool check_relations(const struct config *config, enum config_user user, 
 enum config_result config_load(struct config *config, enum config_user user, int *argc, char **argv, struct error *err)
 {
     *config = (struct config){0};
-    if (!set_defaults(config, user, err) || !read_environment(config, err))
+    if (!set_defaults(config, user, err) || !read_environment(config, err) ||
+        !secrets_read(&config->secrets, &config->n_secrets, err))
         return CONFIG_BAD;
     enum config_result result = read_flags(config, user, argc, argv, err);
     if (result == CONFIG_OK && !check_relations(config, user, err))
@@ -471,12 +391,7 @@ void config_free(struct config *config)
             memory_wipe(*slot, strlen(*slot));
         free(*slot);
     }
-    for (size_t i = 0; i < config->n_secrets; i++) {
-        memory_wipe(config->secrets[i].values, strlen(config->secrets[i].values));
-        free(config->secrets[i].values);
-        free(config->secrets[i].source);
-    }
-    free(config->secrets);
+    secrets_free(config->secrets, config->n_secrets);
     *config = (struct config){0};
 }
 

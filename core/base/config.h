@@ -10,15 +10,9 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/secrets.h"
 
 enum config_user { CONFIG_INGEST = 1, CONFIG_WORKER = 2, CONFIG_CTL = 4 };
-
-/* WAYBILL_SECRET_<SOURCE>: every secret of one source. Source names are lower case; a '-' in a name is '_' in the
- * variable. */
-struct config_secret {
-    char *source; /* "demo" for WAYBILL_SECRET_DEMO; '_' stays as it is */
-    char *values; /* space-separated */
-};
 
 struct config {
     char *listen;                      /* host:port */
@@ -47,7 +41,7 @@ struct config {
     char *tls_cert_file, *tls_key_file; /* NULL: plain HTTP */
     enum log_level log_level;
     enum log_format log_format;
-    struct config_secret *secrets;
+    struct config_secret *secrets; /* as they were when it was loaded */
     size_t n_secrets;
 };
 

@@ -43,7 +43,14 @@ struct ingest {
 
 /* ---- scripts ---- */
 
-static struct policy *new_policy(const struct ingest *ingest, struct script_set *set, bool quiet, struct error *err)
+/* What a load is made of. */
+struct load {
+    struct script_set *set;
+    struct config_secret *secrets;
+    size_t n_secrets;
+};
+
+static struct policy *new_policy(const struct ingest *ingest, const struct load *load, bool quiet, struct error *err)
 {
     const struct config *config = ingest->config;
     struct policy_options options = {
@@ -53,10 +60,10 @@ static struct policy *new_policy(const struct ingest *ingest, struct script_set 
         .simulate = config->simulate,
         .quiet = quiet,
         .schedule = {config->retry_base_ms, config->retry_factor, config->retry_cap_ms, config->retry_attempts},
-        .secrets = config->secrets,
-        .n_secrets = config->n_secrets,
+        .secrets = load->secrets,
+        .n_secrets = load->n_secrets,
         .metrics = ingest->metrics};
-    return policy_new(set, &options, err);
+    return policy_new(load->set, &options, err);
 }
 
 static void free_policies(struct policy **policies, size_t n)
@@ -67,12 +74,12 @@ static void free_policies(struct policy **policies, size_t n)
 }
 
 /* One policy a thread, or NULL. */
-static struct policy **new_policies(const struct ingest *ingest, struct script_set *set, struct error *err)
+static struct policy **new_policies(const struct ingest *ingest, const struct load *load, struct error *err)
 {
     size_t n = (size_t)ingest->config->threads;
     struct policy **policies = memory_alloc(n * sizeof *policies);
     for (size_t i = 0; i < n; i++) {
-        policies[i] = new_policy(ingest, set, i > 0, err);
+        policies[i] = new_policy(ingest, load, i > 0, err);
         if (policies[i] == NULL) {
             free_policies(policies, i);
             return NULL;
@@ -122,6 +129,17 @@ static struct ssl_ctx_st *adopt_certificate(struct ingest *ingest, struct ssl_ct
     return tls;
 }
 
+/* The same with the secrets that the files hold now. */
+static struct policy **reload_policies(const struct ingest *ingest, struct script_set *set, struct error *err)
+{
+    struct load load = {.set = set};
+    if (!secrets_read(&load.secrets, &load.n_secrets, err))
+        return NULL;
+    struct policy **policies = new_policies(ingest, &load, err);
+    secrets_free(load.secrets, load.n_secrets);
+    return policies;
+}
+
 static bool reload_locked(struct ingest *ingest, struct error *err)
 {
     uint32_t generation = script_set_generation(ingest->scripts) + 1;
@@ -129,7 +147,7 @@ static bool reload_locked(struct ingest *ingest, struct error *err)
     if (set == NULL)
         return false;
     struct ssl_ctx_st *tls = NULL;
-    struct policy **policies = new_policies(ingest, set, err);
+    struct policy **policies = reload_policies(ingest, set, err);
     if (policies == NULL || !load_certificate(ingest, &tls, err)) {
         free_policies(policies, policies == NULL ? 0 : ingest->n_loops);
         script_set_release(set);
@@ -238,7 +256,8 @@ static bool start(struct ingest *ingest, struct error *err)
     ingest->scripts = script_set_read(ingest->config->scripts, 1, err);
     if (ingest->scripts == NULL)
         return false;
-    struct policy **policies = new_policies(ingest, ingest->scripts, err);
+    const struct load load = {ingest->scripts, ingest->config->secrets, ingest->config->n_secrets};
+    struct policy **policies = new_policies(ingest, &load, err);
     if (policies == NULL)
         return false;
     metric_set(ingest->measures.generation, 1);

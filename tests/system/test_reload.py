@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from lib import make_event, wait_for
+from lib import make_event, sign, wait_for
 from lib.outcomes import attempts, wait_succeeded
 from lib.traffic import traffic
 
@@ -152,6 +152,52 @@ def test_many_signals_at_once(stack, service):
     stack.accept(event)
     wait_succeeded(stack, event)
     assert service.alive
+
+
+SECRETS = ["whsec_" + sign.b64(f"secret number {n} of the reload tests".encode()) for n in range(3)]
+
+
+@pytest.fixture
+def rotating(make_stack, tmp_path):
+    """A stack, and the file of its demo source's secrets."""
+    path = tmp_path / "demo"
+    path.write_text(SECRETS[0])
+    return make_stack({"WAYBILL_SECRET_DEMO": None, "WAYBILL_SECRET_DEMO_FILE": path, "WAYBILL_THREADS": 2}, workers=0), path
+
+
+def valid(stack):
+    """Which secrets the gateway takes."""
+    statuses = [stack.ingest.send(make_event(), secret).status_code for secret in SECRETS]
+    assert set(statuses) <= {202, 401}
+    return [n for n, status in enumerate(statuses) if status == 202]
+
+
+@pytest.mark.parametrize("how", ["signal", "admin"])
+def test_secrets_are_read_again(rotating, how):
+    stack, path = rotating
+    assert valid(stack) == [0]
+    for text, expected in ((f"{SECRETS[0]} {SECRETS[1]}", [0, 1]), (f"{SECRETS[1]}\n{SECRETS[2]}\n", [1, 2])):
+        path.write_text(text)
+        if how == "signal":
+            stack.ingest.signal(signal.SIGHUP)
+        else:
+            assert stack.ingest.reload().status_code == 200
+        wait_for(lambda: valid(stack) == expected, 10, f"{expected} valid")
+
+
+@pytest.mark.parametrize(("damage", "said"), [
+    (lambda path: path.unlink(), "cannot open"), (lambda path: path.write_text(" \n"), "empty"), (lambda path: path.write_text("whsec_no!base64"), "secret 1"),
+], ids=["missing", "empty", "malformed"])
+def test_secret_file_that_cannot_be_read_changes_nothing(rotating, damage, said):
+    stack, path = rotating
+    before = scripts_of(stack.ingest)
+    damage(path)
+    answer = stack.ingest.reload()
+    assert answer.status_code == 409
+    error = answer.json()["error"]
+    assert said in error and ("WAYBILL_SECRET_DEMO_FILE" in error or "'demo'" in error) and "no!base64" not in error, error
+    assert scripts_of(stack.ingest) == before
+    assert valid(stack) == [0]
 
 
 def test_what_sources_lack_is_said_once_a_load(make_stack):
