@@ -1,5 +1,15 @@
 #include "event/verdict.h"
 
+size_t outcome_bytes(const struct outcome *outcome)
+{
+    size_t bytes = outcome->result.len;
+    for (size_t i = 0; i < outcome->n_writes; i++)
+        bytes += outcome->writes[i].id.len + outcome->writes[i].update.len;
+    for (size_t i = 0; i < outcome->n_publishes; i++)
+        bytes += outcome->publishes[i].payload.len;
+    return bytes;
+}
+
 const char *outcome_name(enum outcome_kind kind)
 {
     static const char *const names[] = {

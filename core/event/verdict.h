@@ -60,6 +60,10 @@ struct outcome {
     int64_t retry_after_ms; /* transient: what the other side asked for; -1 when nothing. snooze: how long */
 };
 
+/* What a success may carry, so that it fits into the event's document beside the body and the history. */
+#define OUTCOME_MAX_BYTES ((size_t)4 * 1024 * 1024)
+size_t outcome_bytes(const struct outcome *outcome); /* of the result, the writes' ids and updates, and the payloads */
+
 const char *outcome_name(enum outcome_kind kind); /* "success", "transient", … as in attempt records and metrics */
 
 #endif

@@ -166,6 +166,10 @@ static void read_result(lua_State *L, struct process_call *call, int index)
     struct buf *scratch = &call->policy->scratch;
     buf_clear(scratch);
     to_json(L, index, TO_JSON_PLAIN, scratch);
+    if (outcome_bytes(out) + scratch->len > OUTCOME_MAX_BYTES)
+        call_refuse_answer(L,
+                           "process.lua returned a table that is, with its writes and messages, larger than %d bytes",
+                           (int)OUTCOME_MAX_BYTES);
     out->result = arena_copy(call->arena, scratch->data, scratch->len);
 }
 

@@ -6,7 +6,6 @@
 #include "policy/state.h"
 
 #define MAX_EFFECTS          100
-#define MAX_EFFECT_BYTES     (8 * 1024 * 1024)
 #define MAX_ID_BYTES         1000
 #define MAX_NAME_BYTES       64
 #define STORE_AWAY_SNOOZE_MS 1000
@@ -96,14 +95,13 @@ static struct slice keep(struct process_call *call, struct slice bytes)
     return arena_copy(call->arena, bytes.base, bytes.len);
 }
 
-static void check_effects(lua_State *L, struct process_call *call, size_t more_bytes)
+/* What the store would refuse is refused here, where the script's line is known. */
+static void check_effects(lua_State *L, const struct outcome *out, size_t more_bytes)
 {
-    struct outcome *out = call->out;
     if (out->n_writes + out->n_publishes >= MAX_EFFECTS)
         luaL_error(L, "more than %d writes and messages for one event", MAX_EFFECTS);
-    call->effect_bytes += more_bytes;
-    if (call->effect_bytes > MAX_EFFECT_BYTES)
-        luaL_error(L, "more than %d bytes of writes and messages for one event", MAX_EFFECT_BYTES);
+    if (outcome_bytes(out) + more_bytes > OUTCOME_MAX_BYTES)
+        luaL_error(L, "more than %d bytes of writes and messages for one event", (int)OUTCOME_MAX_BYTES);
 }
 
 static void check_first_write(lua_State *L, const struct outcome *out, struct slice collection, struct slice id)
@@ -133,7 +131,7 @@ static int ctx_write(lua_State *L)
         return luaL_error(L, "ctx:write with an empty update");
     struct outcome *out = call->out;
     check_first_write(L, out, collection, id);
-    check_effects(L, call, scratch->len);
+    check_effects(L, out, id.len + scratch->len);
     out->writes = with_room(call->arena, out->writes, out->n_writes, &call->writes_size, sizeof *out->writes);
     out->writes[out->n_writes++] =
         (struct effect_write){keep(call, collection), keep(call, id), keep(call, buf_slice(scratch))};
@@ -158,8 +156,8 @@ static int ctx_publish(lua_State *L)
     struct buf *scratch = &call->policy->scratch;
     buf_clear(scratch);
     to_json(L, 3, TO_JSON_PLAIN, scratch);
-    check_effects(L, call, scratch->len);
     struct outcome *out = call->out;
+    check_effects(L, out, scratch->len);
     out->publishes =
         with_room(call->arena, out->publishes, out->n_publishes, &call->publishes_size, sizeof *out->publishes);
     out->publishes[out->n_publishes++] = (struct effect_publish){keep(call, topic), keep(call, buf_slice(scratch))};

@@ -166,7 +166,6 @@ struct process_call {
     struct arena *arena;
     struct outcome *out;
     size_t writes_size, publishes_size; /* room in out's arrays */
-    size_t effect_bytes;
 };
 #define CTX_TYPE "ctx"
 void ctx_open(lua_State *L);      /* the ctx type; pushed with object_push(L, "ctx"). Raises. */

@@ -5,9 +5,6 @@
 
 #include "decision.h"
 
-/* A document holds 16 MiB: the body, the history and one decision must fit together. */
-#define EFFECTS_MAX_BYTES (4 << 20)
-
 bool commit_is_open(const struct commit_item *item)
 {
     return !item->delivery->lost && !item->delivery->committed;
@@ -65,13 +62,7 @@ void commit_refuse(struct commit *commit, struct commit_item *item, const char *
 static void refuse_oversized(struct commit *commit)
 {
     for (size_t i = 0; i < commit->n; i++) {
-        const struct outcome *outcome = &commit->items[i].delivery->outcome;
-        size_t bytes = outcome->result.len;
-        for (size_t w = 0; w < outcome->n_writes; w++)
-            bytes += outcome->writes[w].id.len + outcome->writes[w].update.len;
-        for (size_t p = 0; p < outcome->n_publishes; p++)
-            bytes += outcome->publishes[p].payload.len;
-        if (bytes > EFFECTS_MAX_BYTES)
+        if (outcome_bytes(&commit->items[i].delivery->outcome) > OUTCOME_MAX_BYTES)
             commit_refuse(commit, &commit->items[i], "result, writes and publishes together are larger than 4 MiB");
     }
 }

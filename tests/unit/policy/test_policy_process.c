@@ -222,8 +222,13 @@ static void bad_writes_are_refused(void **state)
         BAD(UPDATE("{ ['$push'] = { a = { b = { ['$each'] = {} } } } }"), "begins with '$'"),
         BAD(UPDATE("{ ['$set'] = { a = { { ['$oid'] = 'x' } } } }"), "begins with '$'"),
         BAD("return function(_, ctx) for i = 1, 101 do ctx:publish('t', i) end end", "more than 100 writes"),
-        BAD("return function(_, ctx) for i = 1, 3 do ctx:publish('t', ('x'):rep(4000000)) end end",
-            "bytes of writes and messages"),
+        BAD("return function(_, ctx) for i = 1, 2 do ctx:publish('t', ('x'):rep(3000000)) end end",
+            "process.lua:1: more than 4194304 bytes of writes and messages"),
+        BAD("return function(_, ctx)\n for i = 1, 2 do\n ctx:write{ collection = 'a', id = 'x' .. i,\n"
+            "update = { ['$set'] = { a = ('x'):rep(3000000) } } } end end",
+            "process.lua:3: more than 4194304 bytes of writes and messages"),
+        BAD("return function(_, ctx) ctx:publish('t', ('x'):rep(3000000)) return { a = ('x'):rep(3000000) } end",
+            "process.lua returned a table that is, with its writes and messages, larger than 4194304 bytes"),
         BAD("return function(_, ctx) for i = 1, 2 do ctx:write{ collection = 'a', id = 'i',\n"
             "update = { ['$inc'] = { n = 1 } } } end end",
             "a second write to a 'i'"),
