@@ -56,18 +56,27 @@ static bool is_plain(struct slice text)
     return text.len > 0;
 }
 
+/* As it is when it is one word, else quoted: a name may be a sender's as well, and no line may be forged with it. */
+static void add_word(struct buf *line, struct slice text)
+{
+    if (is_plain(text))
+        buf_add_slice(line, text);
+    else
+        json_add_string(line, text);
+}
+
 static void add_text(struct buf *line, const char *when, enum log_level level, const char *message,
                      const struct log_field *fields)
 {
     buf_printf(line, "%s %-5s %s: %s", when, level_names[level], settings.service, message);
     for (const struct log_field *f = fields; f->name != NULL; f++) {
-        buf_printf(line, " %s=", f->name);
+        buf_add_char(line, ' ');
+        add_word(line, slice_of(f->name));
+        buf_add_char(line, '=');
         if (f->is_number)
             buf_printf(line, "%lld", (long long)f->number);
-        else if (is_plain(f->text))
-            buf_add_slice(line, f->text);
         else
-            json_add_string(line, f->text);
+            add_word(line, f->text);
     }
 }
 

@@ -140,10 +140,22 @@ static void write_histogram(struct buf *out, struct metric *m)
     buf_printf(out, "%lld\n", (long long)total);
 }
 
+static void write_help(struct buf *out, const struct metric *m)
+{
+    buf_printf(out, "# HELP %s ", m->name);
+    for (const char *p = m->help; *p != '\0'; p++) {
+        if (*p == '\n' || *p == '\\')
+            buf_add_char(out, '\\');
+        buf_add_char(out, *p == '\n' ? 'n' : *p);
+    }
+    buf_add_char(out, '\n');
+}
+
 static void write_family(struct buf *out, struct metric *first)
 {
     static const char *const kinds[] = {"counter", "gauge", "histogram"};
-    buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", first->name, first->help, first->name, kinds[first->kind]);
+    write_help(out, first);
+    buf_printf(out, "# TYPE %s %s\n", first->name, kinds[first->kind]);
     for (struct metric *m = first; m != NULL; m = m->next) {
         if (strcmp(m->name, first->name) != 0)
             continue;

@@ -31,11 +31,16 @@ static struct slice to_text(lua_State *L, int index)
 /* Adds the table's string keys as fields; their texts stay on the stack. */
 static size_t collect_fields(lua_State *L, int table, struct log_field *fields, size_t n)
 {
-    luaL_checkstack(L, 3 * MAX_FIELDS, "log fields");
+    luaL_checkstack(L, 4 * MAX_FIELDS, "log fields");
     lua_pushnil(L);
     while (n < MAX_FIELDS && lua_next(L, table) != 0) {
         if (lua_type(L, -2) == LUA_TSTRING) {
-            const char *name = lua_tostring(L, -2);
+            size_t len;
+            const char *name = lua_tolstring(L, -2, &len);
+            if (len > MAX_TEXT_BYTES) {
+                name = lua_pushlstring(L, name, MAX_TEXT_BYTES);
+                lua_insert(L, -3); /* name key value */
+            }
             fields[n++] = LOG_SLICE(name, to_text(L, -1));
             lua_insert(L, -3); /* text key value */
         }

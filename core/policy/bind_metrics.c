@@ -1,5 +1,6 @@
 /* metrics: counters of scripts. They are made while the scripts are loaded, so that their names and labels are a closed
  * set, never something out of an event. */
+#include "base/utf8.h"
 #include "policy/state.h"
 
 #define COUNTER_TYPE     "counter"
@@ -47,6 +48,7 @@ static int script_counter(lua_State *L)
     size_t len;
     const char *name = luaL_checklstring(L, 1, &len), *help = luaL_checkstring(L, 2);
     luaL_argcheck(L, is_word(name, len), 1, "a counter name is [a-z_][a-z0-9_]*");
+    luaL_argcheck(L, utf8_check(slice_of(help)), 2, "the help text is not UTF-8");
     if (!policy->loading)
         return luaL_error(L, "metrics.counter: make counters while the scripts are loaded, not in a call");
     buf_clear(&policy->scratch);

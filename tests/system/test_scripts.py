@@ -328,3 +328,25 @@ def test_reject_with_a_code_of_its_own(ingest):
     answer = ingest.ingest.post(b'{"act":"own_code"}')
     problem = answer.json()
     assert (answer.status_code, problem["code"], problem["field"], problem["detail"]) == (403, "not_today", "data.day", "closed on Sundays")
+
+
+def test_texts_of_a_script_break_neither_log_nor_metrics(make_stack):
+    """Names of log fields may be a sender's; they are written as one line, and not at any length."""
+    name = r'a\n{\"level\":\"error\"}\n'
+    script = f"""
+local seen = metrics.counter("seen", "One\\nTwo \\\\ Three")
+return function(event)
+    log.info("names", {{ ["{name}"] = 1, [("k"):rep(5000)] = 2 }})
+    seen:add()
+end
+"""
+    stack = make_stack({"WAYBILL_LOG_FORMAT": "text"}, lambda stack: stack.write_script("process.lua", script))
+    event = make_event()
+    stack.accept(event)
+    wait_succeeded(stack, event)
+    metrics = stack.worker.metrics()
+    assert metrics.total("waybill_script_seen_total") == 1
+    assert metrics.help["waybill_script_seen_total"] == "One\\nTwo \\\\ Three"
+    [line] = [line for line in stack.worker.log().splitlines() if "text=names" in line]
+    assert "level" in line and f" {'k' * 1000}=2" in line, line
+    assert not [line for line in stack.worker.log().splitlines() if line.startswith("{")]

@@ -254,6 +254,8 @@ static void bad_scripts_do_not_load(void **state)
          "b.lua:1: require: 'a' requires itself"},
         {{{"process.lua", "\n\nwhile true do end"}, {"retry_policy.lua", RETRY}},
          "process.lua:3: time limit of 2000 ms"},
+        {{{"process.lua", "\nmetrics.counter('a', '\\xff')"}, {"retry_policy.lua", RETRY}},
+         "process.lua:2: bad argument #2 to 'counter' (the help text is not UTF-8)"},
         {{{"process.lua", "local t = {} while true do t[#t + 1] = {} end"}, {"retry_policy.lua", RETRY}},
          "lua:1: memory limit of "},
         {{{"process.lua", "return function() end, {{ name = 'adds up', run = function()\n assert(1 == 2, 'no') end }}"},
