@@ -2,7 +2,7 @@
 
 local fields = require("lib.fields")
 
--- AfterShip's tags in our words. A tag that is not here is kept as it came; process.lua will say that it does not know it.
+-- AfterShip's tags in our words. A tag that is not here is kept as it came: "aftership." and the tag.
 local types = {
     Pending = "parcel.label_created",
     InfoReceived = "parcel.label_created",

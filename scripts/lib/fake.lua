@@ -50,6 +50,8 @@ function fake.request(options)
         local value, fault = json.decode(self.body)
         if fault then
             error(reject { status = 400, code = "invalid_json", detail = fault })
+        elseif not self.body:find("^[ \t\r\n]*{") then
+            error(reject { status = 400, code = "not_an_object", detail = "the body must be a JSON object" })
         end
         return value
     end

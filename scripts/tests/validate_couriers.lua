@@ -37,6 +37,27 @@ return {
         end,
     },
     {
+        name = "a body that is no object is refused before a courier sees it",
+        run = function()
+            for body, code in pairs { ["[1]"] = "not_an_object", ["null"] = "not_an_object", ["{"] = "invalid_json" } do
+                local request = fake.request { body = body }
+                local answer = fake.answer(request.json, request)
+                assert(answer.status == 400 and answer.code == code, body)
+            end
+        end,
+    },
+    {
+        name = "an AfterShip tag that we do not know is kept",
+        run = function()
+            local event = identify(aftership, {
+                event_id = "evt_1",
+                ts = 1769860800,
+                msg = { tracking_number = "T1", tag = "Teleported" },
+            })
+            assert(event.type == "aftership.Teleported", event.type)
+        end,
+    },
+    {
         name = "AfterShip",
         run = function()
             local event = identify(aftership, {
