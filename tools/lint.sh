@@ -44,5 +44,7 @@ check "only core/admin may include libmicrohttpd" only admin 'microhttpd\.h'
 check "only core/ctl and core/policy may include libcurl" only "ctl|policy" 'curl/'
 check "only core/base (and ingest, for TLS) may include OpenSSL" only "base|ingest" 'openssl/'
 
+check "a page links to what is not there" tools/check_links.py
+
 [ "$bad" -eq 0 ] && echo "lint: all good"
 exit "$bad"

@@ -408,10 +408,12 @@ const struct command send_commands[] = {
     {"send", "", "sign events and post them to the gateway",
      "The event is made from fields, or read with --file. The secret comes from WAYBILL_SECRET_<SOURCE> or\n"
      "WAYBILL_SECRET_<SOURCE>_FILE; of several the first is used. An empty value (--tracking-number '') leaves\n"
-     "a field out. Exit code 0: every event was accepted; 1: one was refused; 3: no answer.\n"
+     "a field out. What is left to send is new each time, the time included: to send the very same event again, a\n"
+     "duplicate, give --event-id, --tracking-number and --occurred-at. Any other difference makes it a conflict.\n"
+     "Exit code 0: every event was accepted; 1: one was refused; 3: no answer.\n"
      "\n"
      "  waybillctl send --type parcel.delivered --tracking-number WB123456785GB --location 'Leeds'\n"
-     "  waybillctl send --file tests/data/parcels.jsonl --lines\n"
+     "  waybillctl send --file tests/data/parcels/01-leeds-to-bristol.jsonl --lines\n"
      "  waybillctl send --simulate '{\"fail\":\"transient\",\"times\":2}'\n",
      0, 0, flags, sizeof(struct options), run_send},
     {0},

@@ -102,6 +102,26 @@ def test_lines_to_paste_work(start):
     assert status.returncode == 0, status
 
 
+def readme_lines(step, runner):
+    """What the README tells to type in this step, for this runner's stack."""
+    text = re.search(rf"^\*\*{step}.*?^```\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)[1]
+    return text.replace(". .run/env", f". {runner.folder}/env").replace("build/bin", str(bin_dir())).splitlines()
+
+
+def test_the_readmes_first_event_is_a_duplicate_when_sent_again(start):
+    settings, send, show = readme_lines("1. Send an event", start().wait_ready())
+    bare = clean_environment()
+
+    def shown():
+        return shell(f"{settings}\n{show}", bare).stdout
+
+    for duplicates in ("0", "1"):
+        sent = shell(f"{settings}\n{send}", bare)
+        assert sent.stdout.startswith("202 accepted"), sent
+        wait_for(lambda: "succeeded" in shown() and re.search(rf"duplicates +{duplicates}\n", shown()), 20, what=shown)
+    assert "conflicts" not in shown()
+
+
 def test_nothing_outlives_a_killed_runner_and_the_data_stays(start):
     runner = start().wait_ready()
     pids = runner.children()
