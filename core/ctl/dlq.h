@@ -15,7 +15,7 @@ struct slice dlq_who(struct arena *arena);
 void dlq_print_done(const char *key, const char *result, const char *error, bool json);
 
 struct dlq_replay_options {
-    bool all, dry_run, json;
+    bool all, dry_run, discarded, json;
     const char *source, *reason, *rate;
 };
 extern const char dlq_replay_details[];

@@ -24,6 +24,7 @@ const struct flag dlq_replay_flags[] = {
     {"all", FLAG_SWITCH, AT(all), NULL, "every unreviewed letter, or those that --source and --reason leave"},
     {"source", FLAG_TEXT, AT(source), "NAME", "with --all: of this source only"},
     {"reason", FLAG_TEXT, AT(reason), "WORD", "with --all: with this reason only"},
+    {"discarded", FLAG_SWITCH, AT(discarded), NULL, "with KEYs: also what somebody has discarded"},
     {"dry-run", FLAG_SWITCH, AT(dry_run), NULL, "say how many it would be, and do nothing"},
     {"rate", FLAG_TEXT, AT(rate), "N", "at most so many a second (default 100; 0: as fast as it goes)"},
     {"json", FLAG_SWITCH, AT(json), NULL, "one JSON object a letter, one a line"},
@@ -32,7 +33,8 @@ const struct flag dlq_replay_flags[] = {
 #undef AT
 
 const char dlq_replay_details[] =
-    "The event is queued for its next attempt, its failures forgotten; what already has an outcome is refused.\n"
+    "The event is queued for its next attempt, its failures forgotten; what already has an outcome is refused, and so\n"
+    "is what somebody has discarded, unless --discarded is given.\n"
     "Exit code 1 when a letter was refused, 4 when one was not found; the others are replayed all the same.\n"
     "\n"
     "  waybillctl dlq replay demo/evt_01\n"
@@ -46,7 +48,7 @@ struct replay {
     double rate;
     mono_time started;
     size_t n_done, n_refused;
-    bool json;
+    bool discarded_too, json;
 };
 
 struct slice dlq_who(struct arena *arena)
@@ -101,7 +103,8 @@ static enum ctl_exit replay_one(struct replay *r, const char *key)
     struct event event;
     struct error err;
     pace(r);
-    enum store_result result = store_dead_replay(r->backends.client, slice_of(key), r->who, r->arena, &event, &err);
+    enum store_result result =
+        store_dead_replay(r->backends.client, slice_of(key), r->who, r->discarded_too, r->arena, &event, &err);
     enum ctl_exit exit_code = backends_store_exit(result, key, &err);
     if (exit_code == CTL_OK)
         exit_code = queue_again(r, &event);
@@ -199,6 +202,8 @@ static enum ctl_exit check_options(const struct dlq_replay_options *o, int argc,
         return ctl_fail(CTL_USAGE, "give the KEYs to replay, or --all");
     if (!o->all && (o->source != NULL || o->reason != NULL || o->dry_run))
         return ctl_fail(CTL_USAGE, "--source, --reason and --dry-run go with --all");
+    if (o->all && o->discarded)
+        return ctl_fail(CTL_USAGE, "--discarded goes with KEYs: --all is about unreviewed letters");
     for (int i = 0; i < argc; i++)
         if (backends_check_key(argv[i]) != CTL_OK)
             return CTL_USAGE;
@@ -212,7 +217,11 @@ static enum ctl_exit check_options(const struct dlq_replay_options *o, int argc,
 enum ctl_exit dlq_run_replay(struct ctl *ctl, const void *options, int argc, char **argv)
 {
     const struct dlq_replay_options *o = options;
-    struct replay r = {.ctl = ctl, .who = dlq_who(ctl->arena), .started = clock_mono(), .json = o->json};
+    struct replay r = {.ctl = ctl,
+                       .who = dlq_who(ctl->arena),
+                       .started = clock_mono(),
+                       .discarded_too = o->discarded,
+                       .json = o->json};
     enum ctl_exit exit_code = check_options(o, argc, argv, &r.rate);
     if (exit_code == CTL_OK)
         exit_code = backends_open_store(ctl, &r.backends);

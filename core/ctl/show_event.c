@@ -26,6 +26,7 @@ static void print_event(struct arena *arena, const char *key, const struct json_
     record_time(arena, "next attempt", json_get(event, "next_attempt_at"));
     record_time(arena, "resolved", json_get(event, "resolved_at"));
     record_line("dead because", json_text(json_get(event, "reason")));
+    record_line("discarded by", json_text(json_get(json_get(event, "discarded"), "by")));
     record_line("replayed by", json_text(json_get(event, "replay")));
     record_line("duplicates", json_text(json_get(event, "duplicates")));
     if (json_integer(json_get(event, "conflicts"), 0) > 0)

@@ -135,11 +135,13 @@ enum store_result store_dead_count(struct store_client *client, const struct sto
 
 /* Replay, store's half: the event goes from dead to retry_wait for its next attempt with its failures forgotten, and
  * then the letter becomes replayed by `who`. Fills event (memory in arena; attempt is the next one, replay is who) to
- * be queued with queue_requeue. STORE_REFUSED when it is not dead (err says what it is). May be repeated after a crash
- * in between, and until the next attempt runs. Each review is also kept in the letter's `reviews`. */
-enum store_result store_dead_replay(struct store_client *client, struct slice key, struct slice who,
+ * be queued with queue_requeue. STORE_REFUSED when it is not dead (err says what it is), or was discarded (err says by
+ * whom and when) and `discarded_too` is not set. May be repeated after a crash in between, and until the next attempt
+ * runs. Each review is also kept in the letter's `reviews`. */
+enum store_result store_dead_replay(struct store_client *client, struct slice key, struct slice who, bool discarded_too,
                                     struct arena *arena, struct event *event, struct error *err) MUST_USE;
-/* Discarding again is STORE_OK; a letter that was replayed is STORE_REFUSED. note may be empty. */
+/* Discarding again is STORE_OK; a letter that was replayed is STORE_REFUSED. note may be empty. The event is marked
+ * first and the letter second: of a discard and a replay at the same time one is refused. */
 enum store_result store_dead_discard(struct store_client *client, struct slice key, struct slice who, struct slice note,
                                      struct error *err) MUST_USE;
 

@@ -127,6 +127,16 @@ def test_replay(stack, dead):
     assert stack.store.dead_letters.find_one({"_id": identity(dead)})["review"]["status"] == "replayed"
 
 
+def test_what_was_discarded_is_replayed_only_when_that_is_meant(stack, dead):
+    ctl(stack, "dlq", "discard", identity(dead), "--note", "a test parcel")
+    refused = ctl(stack, "dlq", "replay", identity(dead), code=NOT_GOOD)
+    assert "was discarded by" in refused and "a test parcel" in refused and "--discarded" in refused
+    assert stack.store.event(identity(dead))["status"] == "dead"
+    ctl(stack, "dlq", "replay", "--all", "--discarded", code=USAGE)
+    ctl(stack, "dlq", "replay", "--discarded", identity(dead))
+    wait_succeeded(stack, dead)
+
+
 def test_status(stack):
     status = ctl(stack, "status", "--json")
     assert status["ok"] is True

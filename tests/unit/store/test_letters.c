@@ -18,7 +18,7 @@ static struct delivery dead_event(struct bench *bench, const char *reason)
 
 static enum store_result replay(struct bench *bench, struct slice key, struct event *event, struct error *err)
 {
-    return store_dead_replay(bench->a, key, SLICE_LITERAL("alice"), bench->arena, event, err);
+    return store_dead_replay(bench->a, key, SLICE_LITERAL("alice"), false, bench->arena, event, err);
 }
 
 /* The next life: the replayed event is queued, claimed, and ends as told. */
@@ -148,7 +148,7 @@ static void *replay_slowly(void *arg)
     struct slow_replay *slow = arg;
     struct event event;
     struct error err;
-    slow->result = store_dead_replay(slow->client, slow->key, SLICE_LITERAL("bob"), slow->arena, &event, &err);
+    slow->result = store_dead_replay(slow->client, slow->key, SLICE_LITERAL("bob"), false, slow->arena, &event, &err);
     return NULL;
 }
 
@@ -199,9 +199,57 @@ static void discard_is_remembered_with_its_note(void **state)
     assert_string_equal(text_at(bench, "dead_letters", d.key, "review.note"), "test data");
     assert_int_equal(length_at(bench, "dead_letters", d.key, "reviews"), 1);
     assert_string_equal(text_at(bench, "events", d.key, "status"), "dead");
-    assert_int_equal(replay(bench, d.key, &event, &err), STORE_OK); /* he changed his mind */
+    assert_int_equal(replay(bench, d.key, &event, &err), STORE_REFUSED);
+    assert_non_null(strstr(err.text, "was discarded by bob at 20"));
+    assert_non_null(strstr(err.text, "test data"));
+    assert_string_equal(text_at(bench, "dead_letters", d.key, "review.status"), "discarded");
+    assert_int_equal(store_dead_replay(bench->a, d.key, who, true, bench->arena, &event, &err),
+                     STORE_OK); /* he changed his mind */
+    assert_false(exists_at(bench, "events", d.key, "discarded"));
     assert_int_equal(store_dead_discard(bench->a, d.key, who, note, &err), STORE_REFUSED);
     assert_non_null(strstr(err.text, "replayed"));
+    live_again(bench, &d, &event, DECISION_DEAD); /* nobody discarded this death */
+    assert_int_equal(replay(bench, d.key, &event, &err), STORE_OK);
+}
+
+/* The event is marked, the letter is not: it stays in sight, cannot be replayed, and discarding it again finishes it.
+ */
+static void a_discard_that_was_cut_off_holds(void **state)
+{
+    struct bench *bench = *state;
+    struct delivery d = dead_event(bench, "permanent");
+    struct slice who = SLICE_LITERAL("bob"), note = SLICE_LITERAL("test data");
+    struct event event;
+    struct error err = {{0}};
+    fail_commands(bench, "{\"skip\":1}", "\"failCommands\":[\"update\"],\"errorCode\":91");
+    enum store_result result = store_dead_discard(bench->a, d.key, who, note, &err);
+    fail_no_more(bench);
+    assert_int_equal(result, STORE_UNAVAILABLE);
+    assert_string_equal(text_at(bench, "dead_letters", d.key, "review.status"), "unreviewed");
+    assert_int_equal(replay(bench, d.key, &event, &err), STORE_REFUSED);
+    assert_non_null(strstr(err.text, "was discarded by bob at 20"));
+    assert_int_equal(store_dead_discard(bench->a, d.key, who, note, &err), STORE_OK);
+    assert_string_equal(text_at(bench, "dead_letters", d.key, "review.status"), "discarded");
+}
+
+/* The event's half of a replay is done: the letter, still unreviewed, tells of a death that is over. */
+static void what_is_being_replayed_is_not_discarded(void **state)
+{
+    struct bench *bench = *state;
+    struct delivery d = dead_event(bench, "permanent");
+    struct event event;
+    struct error err = {{0}};
+    fail_commands(bench, "{\"skip\":1}", "\"failCommands\":[\"update\"],\"errorCode\":91");
+    enum store_result result = replay(bench, d.key, &event, &err);
+    fail_no_more(bench);
+    assert_int_equal(result, STORE_UNAVAILABLE);
+    assert_int_equal(store_dead_discard(bench->a, d.key, SLICE_LITERAL("bob"), SLICE_LITERAL("why"), &err),
+                     STORE_REFUSED);
+    assert_non_null(strstr(err.text, "retry_wait"));
+    event = d.event;
+    event.attempt = 2;
+    live_again(bench, &d, &event, DECISION_SUCCEED);
+    assert_int_equal(store_dead_discard(bench->a, d.key, SLICE_LITERAL("bob"), SLICE_LITERAL("why"), &err), STORE_OK);
 }
 
 static void unknown_keys_are_not_found(void **state)
@@ -356,6 +404,8 @@ int main(void)
         cmocka_unit_test(a_replay_that_was_cut_off_is_repeated),
         cmocka_unit_test(a_late_review_does_not_hide_a_new_death),
         cmocka_unit_test(discard_is_remembered_with_its_note),
+        cmocka_unit_test(a_discard_that_was_cut_off_holds),
+        cmocka_unit_test(what_is_being_replayed_is_not_discarded),
         cmocka_unit_test(unknown_keys_are_not_found),
         cmocka_unit_test(a_later_submission_s_death_is_told_too),
         cmocka_unit_test(malformed_entries_are_buried_once),
