@@ -141,13 +141,26 @@ static size_t add_keys(const struct json_value *page, struct buf *keys)
     return n;
 }
 
-/* All keys are read before the first replay: an event that dies again at once is not replayed again and again. */
+/* The last of the keys; "" when there are none. In the arena of the letter at hand. */
+static const char *last_key(struct replay *r, const struct buf *keys)
+{
+    if (keys->len == 0)
+        return "";
+    size_t end = keys->len - 1, start = end;
+    while (start > 0 && keys->data[start - 1] != '\0')
+        start--;
+    return arena_copy(r->arena, keys->data + start, end - start).base;
+}
+
+/* All keys are read before the first replay: an event that dies again at once is not replayed again and again. In
+ * pages by key, as deaths meanwhile would shift pages by time: a letter would come twice. */
 static enum ctl_exit list_keys(struct replay *r, struct store_dead_filter *filter, struct buf *keys)
 {
     enum ctl_exit exit_code = CTL_OK;
-    for (size_t n = PAGE_LETTERS; n == PAGE_LETTERS && exit_code == CTL_OK; filter->skip += PAGE_LETTERS) {
+    for (size_t n = PAGE_LETTERS; n == PAGE_LETTERS && exit_code == CTL_OK;) {
         struct buf text = {0};
         struct error err;
+        filter->after = last_key(r, keys);
         exit_code = backends_store_exit(store_dead_list(r->backends.client, filter, &text, &err), "dead letters", &err);
         const struct json_value *page = exit_code == CTL_OK ? json_read(buf_slice(&text), r->arena, &err) : NULL;
         n = page == NULL ? 0 : add_keys(page, keys);

@@ -76,6 +76,8 @@ static void dead_filter(const struct store_dead_filter *filter, bson_t *out)
         put_word(out, "source", filter->source);
     if (filter->reason != NULL)
         put_word(out, "reason", filter->reason);
+    if (filter->after != NULL)
+        put_operator_text(out, "_id", "$gt", slice_of(filter->after));
 }
 
 static void dead_list_opts(const struct store_dead_filter *filter, bson_t *opts)
@@ -85,7 +87,10 @@ static void dead_list_opts(const struct store_dead_filter *filter, bson_t *opts)
         "deaths", "first_received_at", "died_at", "review"};
     bson_t part;
     put_open(opts, "sort", &part);
-    put_int(&part, "died_at", -1);
+    if (filter->after != NULL)
+        put_int(&part, "_id", 1);
+    else
+        put_int(&part, "died_at", -1);
     put_close(opts, &part);
     put_open(opts, "projection", &part);
     for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)

@@ -123,9 +123,11 @@ enum store_result store_event_show(struct store_client *client, struct slice key
                                    struct error *err) MUST_USE;
 enum store_result store_dead_show(struct store_client *client, struct slice key, struct buf *out,
                                   struct error *err) MUST_USE;
-/* Adds one JSON array of summaries (no bodies), newest first. Members that are NULL match all; limit 0: no limit. */
+/* Adds one JSON array of summaries (no bodies), newest first. Members that are NULL match all; limit 0: no limit.
+ * With `after` they come in the order of their keys, from the one behind it on ("": the first): pages that stay whole
+ * while letters come and go. */
 struct store_dead_filter {
-    const char *status, *source, *reason;
+    const char *status, *source, *reason, *after;
     int64_t skip, limit;
 };
 enum store_result store_dead_list(struct store_client *client, const struct store_dead_filter *filter, struct buf *out,

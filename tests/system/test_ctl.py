@@ -14,10 +14,11 @@ OK, NOT_GOOD, USAGE, UNREACHABLE, NOT_FOUND = range(5)
 
 
 def ctl(stack, *words, code=OK, **options):
-    """Runs waybillctl, checks the exit code; returns what it printed, as JSON when --json is among the words."""
+    """Runs waybillctl, checks the exit code; returns what it printed, as JSON when --json is among the words and it is
+    one line."""
     done = stack.ctl(*words, **options)
     assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
-    if "--json" in words and done.stdout:
+    if "--json" in words and done.stdout.count("\n") == 1:
         return json.loads(done.stdout)
     return done.stdout + done.stderr
 
@@ -125,6 +126,19 @@ def test_replay(stack, dead):
     ctl(stack, "dlq", "replay", identity(dead))
     wait_succeeded(stack, dead)
     assert stack.store.dead_letters.find_one({"_id": identity(dead)})["review"]["status"] == "replayed"
+
+
+def test_replay_of_more_than_a_page(stack):
+    events = [make_event(simulate={"fail": "permanent", "until_replay": True}) for _ in range(105)]
+    for event in events:
+        stack.accept(event)
+    for event in events:
+        wait_dead(stack, event)
+    lines = ctl(stack, "dlq", "replay", "--all", "--source", "demo", "--rate", "0", "--json").splitlines()
+    replayed = [json.loads(line)["key"] for line in lines]
+    assert sorted(set(replayed)) == sorted(replayed) and {identity(event) for event in events} <= set(replayed)
+    for event in events:
+        wait_succeeded(stack, event)
 
 
 def test_what_was_discarded_is_replayed_only_when_that_is_meant(stack, dead):

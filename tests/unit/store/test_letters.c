@@ -6,14 +6,19 @@
 
 #include "base/json.h"
 
-static struct delivery dead_event(struct bench *bench, const char *reason)
+static struct delivery dead_event_of(struct bench *bench, const char *event_id, const char *reason)
 {
-    struct delivery d = delivery_new(bench, new_id(bench));
+    struct delivery d = delivery_new(bench, event_id);
     struct store_claim claim = claim_new(bench);
     claim_one(bench->a, &claim, &d);
     ran_badly(&d, DECISION_DEAD, 0, reason);
     commit_one(bench->a, &claim, &d);
     return d;
+}
+
+static struct delivery dead_event(struct bench *bench, const char *reason)
+{
+    return dead_event_of(bench, new_id(bench), reason);
 }
 
 static enum store_result replay(struct bench *bench, struct slice key, struct event *event, struct error *err)
@@ -351,6 +356,28 @@ static void letters_are_listed_newest_first_and_counted(void **state)
     buf_free(&out);
 }
 
+/* A letter that comes between two pages neither repeats nor hides another. */
+static void pages_by_key_stay_whole(void **state)
+{
+    struct bench *bench = *state;
+    struct store_dead_filter filter = {.status = "unreviewed", .reason = "paged", .limit = 2, .after = ""};
+    struct slice keys[] = {dead_event_of(bench, "paged_b", "paged").key, dead_event_of(bench, "paged_c", "paged").key,
+                           dead_event_of(bench, "paged_d", "paged").key};
+    struct error err = {{0}};
+    struct buf out = {0};
+    assert_int_equal(store_dead_list(bench->a, &filter, &out, &err), STORE_OK);
+    assert_int_equal(occurrences(&out, "\"key\":"), 2);
+    const char *first = strstr(out.data, keys[0].base), *second = strstr(out.data, keys[1].base);
+    assert_true(first != NULL && second != NULL && first < second);
+    dead_event_of(bench, "paged_a", "paged");
+    buf_clear(&out);
+    filter.after = keys[1].base;
+    assert_int_equal(store_dead_list(bench->a, &filter, &out, &err), STORE_OK);
+    assert_int_equal(occurrences(&out, "\"key\":"), 1);
+    assert_non_null(strstr(out.data, keys[2].base));
+    buf_free(&out);
+}
+
 static void what_is_shown_is_plain_json(void **state)
 {
     struct bench *bench = *state;
@@ -410,6 +437,7 @@ int main(void)
         cmocka_unit_test(a_later_submission_s_death_is_told_too),
         cmocka_unit_test(malformed_entries_are_buried_once),
         cmocka_unit_test(letters_are_listed_newest_first_and_counted),
+        cmocka_unit_test(pages_by_key_stay_whole),
         cmocka_unit_test(what_is_shown_is_plain_json),
         cmocka_unit_test(scripts_find_documents_as_extended_json),
     };
