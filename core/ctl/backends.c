@@ -14,7 +14,7 @@ enum ctl_exit backends_open_store(const struct ctl *ctl, struct backends *backen
     backends->store = store_open(&options, &err);
     if (backends->store == NULL) {
         store_cleanup();
-        return ctl_fail(CTL_USAGE, "%s", err.text);
+        return ctl_fail(ctl, CTL_USAGE, "%s", err.text);
     }
     backends->client = store_client_new(backends->store);
     return CTL_OK;
@@ -29,7 +29,7 @@ enum ctl_exit backends_open_queue(const struct ctl *ctl, struct backends *backen
                                           .partitions = (uint32_t)ctl->config.partitions};
     struct error err;
     backends->queue = queue_new(&options, &err);
-    return backends->queue != NULL ? CTL_OK : ctl_fail(CTL_USAGE, "WAYBILL_REDIS_URL: %s", err.text);
+    return backends->queue != NULL ? CTL_OK : ctl_fail(ctl, CTL_USAGE, "WAYBILL_REDIS_URL: %s", err.text);
 }
 
 void backends_close(struct backends *backends)
@@ -43,43 +43,61 @@ void backends_close(struct backends *backends)
     store_cleanup();
 }
 
-enum ctl_exit backends_store_exit(enum store_result result, const char *what, const struct error *err)
+static void say_unreachable(const char *what, const char *setting, struct error *err)
+{
+    const struct error why = *err;
+    error_set(err, "%s cannot be reached: %s (%s names it; after `make run`: `. .run/env`)", what, why.text, setting);
+}
+
+enum ctl_exit backends_store_code(enum store_result result, const char *what, struct error *err)
 {
     switch (result) {
     case STORE_OK:
         return CTL_OK;
     case STORE_NOT_FOUND:
-        return ctl_fail(CTL_NOT_FOUND, "%s: not found", what);
+        error_set(err, "%s: not found", what);
+        return CTL_NOT_FOUND;
     case STORE_UNAVAILABLE:
-        return ctl_fail(CTL_UNREACHABLE,
-                        "the store cannot be reached: %s (WAYBILL_MONGO_URL names it; after `make run`: `. .run/env`)",
-                        err->text);
+        say_unreachable("the store", "WAYBILL_MONGO_URL", err);
+        return CTL_UNREACHABLE;
     case STORE_REFUSED:
     default:
-        return ctl_fail(CTL_NOT_GOOD, "%s", err->text);
+        return CTL_NOT_GOOD;
     }
 }
 
-enum ctl_exit backends_queue_exit(enum queue_result result, const struct error *err)
+enum ctl_exit backends_queue_code(enum queue_result result, struct error *err)
 {
     switch (result) {
     case QUEUE_OK:
         return CTL_OK;
     case QUEUE_UNAVAILABLE:
-        return ctl_fail(CTL_UNREACHABLE,
-                        "Redis cannot be reached: %s (WAYBILL_REDIS_URL names it; after `make run`: `. .run/env`)",
-                        err->text);
+        say_unreachable("Redis", "WAYBILL_REDIS_URL", err);
+        return CTL_UNREACHABLE;
     case QUEUE_REFUSED:
     default:
-        return ctl_fail(CTL_NOT_GOOD, "Redis: %s", err->text);
+        error_prefix(err, "Redis");
+        return CTL_NOT_GOOD;
     }
 }
 
-enum ctl_exit backends_check_key(const char *key)
+enum ctl_exit backends_store_exit(const struct ctl *ctl, enum store_result result, const char *what, struct error *err)
+{
+    enum ctl_exit code = backends_store_code(result, what, err);
+    return code == CTL_OK ? CTL_OK : ctl_fail(ctl, code, "%s", err->text);
+}
+
+enum ctl_exit backends_queue_exit(const struct ctl *ctl, enum queue_result result, struct error *err)
+{
+    enum ctl_exit code = backends_queue_code(result, err);
+    return code == CTL_OK ? CTL_OK : ctl_fail(ctl, code, "%s", err->text);
+}
+
+enum ctl_exit backends_check_key(const struct ctl *ctl, const char *key)
 {
     const char *slash = strchr(key, '/');
     if (slash != NULL && slash != key && slash[1] != '\0')
         return CTL_OK;
-    return ctl_fail(CTL_USAGE, "\"%s\" is no key: give SOURCE/EVENT_ID, as in demo/%s", key,
+    return ctl_fail(ctl, CTL_USAGE, "\"%s\" is no key: give SOURCE/EVENT_ID, as in demo/%s", key,
                     slash == NULL && *key != '\0' ? key : "evt_01");
 }

@@ -17,11 +17,14 @@ enum ctl_exit backends_open_store(const struct ctl *ctl, struct backends *backen
 enum ctl_exit backends_open_queue(const struct ctl *ctl, struct backends *backends) MUST_USE;
 void backends_close(struct backends *backends); /* what was opened */
 
-/* The exit code of a result; for all but OK err is printed behind `what`. */
-enum ctl_exit backends_store_exit(enum store_result result, const char *what, const struct error *err);
-enum ctl_exit backends_queue_exit(enum queue_result result, const struct error *err);
+/* The exit code of a result; for all but OK err becomes a whole sentence for the user, about `what`. */
+enum ctl_exit backends_store_code(enum store_result result, const char *what, struct error *err);
+enum ctl_exit backends_queue_code(enum queue_result result, struct error *err);
+/* The same, and the sentence is said. */
+enum ctl_exit backends_store_exit(const struct ctl *ctl, enum store_result result, const char *what, struct error *err);
+enum ctl_exit backends_queue_exit(const struct ctl *ctl, enum queue_result result, struct error *err);
 
 /* "source/event_id"? Says so when not. */
-enum ctl_exit backends_check_key(const char *key) MUST_USE;
+enum ctl_exit backends_check_key(const struct ctl *ctl, const char *key) MUST_USE;
 
 #endif

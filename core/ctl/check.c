@@ -121,7 +121,7 @@ static enum ctl_exit run_check(struct ctl *ctl, const void *options, int argc, c
     log_open("waybillctl", LOG_WARN, ctl->config.log_format); /* what a service would warn of at load is news here */
     struct script_set *set = script_set_read(dir, 1, &err);
     if (set == NULL)
-        return ctl_fail(CTL_NOT_GOOD, "%s", err.text);
+        return ctl_fail(ctl, CTL_NOT_GOOD, "%s", err.text);
     check_role(ctl, set, POLICY_INGEST, &verdicts[0]);
     check_role(ctl, set, POLICY_WORKER, &verdicts[1]);
     bool ok = verdicts[0].ok && verdicts[1].ok;

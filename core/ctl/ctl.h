@@ -22,6 +22,7 @@ enum ctl_exit {
 struct ctl {
     struct config config;
     struct arena *arena; /* lives as long as the command */
+    bool json;           /* --json was given */
 };
 
 struct command {
@@ -39,7 +40,10 @@ struct command {
 extern const struct command send_commands[], events_commands[], dlq_commands[], status_commands[], reload_commands[],
     check_commands[];
 
-/* Prints "waybillctl: …" on standard error and returns code. */
-enum ctl_exit ctl_fail(enum ctl_exit code, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Prints "waybillctl: …" on standard error and, with --json, {"error":…} on standard output; returns code. */
+enum ctl_exit ctl_fail(const struct ctl *ctl, enum ctl_exit code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/* The first half alone, for a command that has its own JSON for what went wrong. */
+void ctl_complain(const char *sentence);
 
 #endif

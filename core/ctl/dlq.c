@@ -101,7 +101,7 @@ static enum ctl_exit list_letters(struct ctl *ctl, struct backends *b, const str
     enum store_result result = store_dead_list(b->client, filter, &text, &err);
     if (result == STORE_OK && !json)
         result = store_dead_count(b->client, filter, &count, &err);
-    enum ctl_exit exit_code = backends_store_exit(result, "dead letters", &err);
+    enum ctl_exit exit_code = backends_store_exit(ctl, result, "dead letters", &err);
     if (exit_code == CTL_OK) {
         const struct json_value *list = json ? NULL : json_read(buf_slice(&text), ctl->arena, &err);
         if (list != NULL)
@@ -119,7 +119,7 @@ static enum ctl_exit run_list(struct ctl *ctl, const void *options, int argc, ch
     const struct list_options *o = options;
     const char *status = o->status != NULL ? o->status : "unreviewed";
     if (!dlq_status_is_known(status))
-        return ctl_fail(CTL_USAGE, "--status is \"%s\"; it is unreviewed, replayed, discarded or all", status);
+        return ctl_fail(ctl, CTL_USAGE, "--status is \"%s\"; it is unreviewed, replayed, discarded or all", status);
     const struct store_dead_filter filter = {.status = strcmp(status, "all") == 0 ? NULL : status,
                                              .source = o->source,
                                              .reason = o->reason,
@@ -186,9 +186,9 @@ static enum ctl_exit discard(struct ctl *ctl, struct backends *b, const char *ke
 {
     struct error err;
     enum ctl_exit exit_code = backends_store_exit(
-        store_dead_discard(b->client, slice_of(key), dlq_who(ctl->arena), slice_of(note), &err), key, &err);
+        ctl, store_dead_discard(b->client, slice_of(key), dlq_who(ctl->arena), slice_of(note), &err), key, &err);
     if (exit_code == CTL_OK)
-        exit_code = backends_queue_exit(queue_forget_dead(b->queue, slice_of(key), &err), &err);
+        exit_code = backends_queue_exit(ctl, queue_forget_dead(b->queue, slice_of(key), &err), &err);
     return exit_code;
 }
 
@@ -198,8 +198,8 @@ static enum ctl_exit run_discard(struct ctl *ctl, const void *options, int argc,
     const struct discard_options *o = options;
     struct backends backends = {0};
     if (o->note == NULL || *o->note == '\0')
-        return ctl_fail(CTL_USAGE, "--note is missing: say why the letter is put aside");
-    enum ctl_exit exit_code = backends_check_key(argv[0]);
+        return ctl_fail(ctl, CTL_USAGE, "--note is missing: say why the letter is put aside");
+    enum ctl_exit exit_code = backends_check_key(ctl, argv[0]);
     if (exit_code == CTL_OK)
         exit_code = backends_open_store(ctl, &backends);
     if (exit_code == CTL_OK)

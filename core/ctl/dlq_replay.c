@@ -92,12 +92,6 @@ static void pace(const struct replay *r)
         clock_sleep_ms(wait_ms < WAIT_AT_MOST_MS ? wait_ms : WAIT_AT_MOST_MS);
 }
 
-static enum ctl_exit queue_again(struct replay *r, const struct event *event)
-{
-    struct error err;
-    return backends_queue_exit(queue_requeue(r->backends.queue, event, &err), &err);
-}
-
 static enum ctl_exit replay_one(struct replay *r, const char *key)
 {
     struct event event;
@@ -105,16 +99,18 @@ static enum ctl_exit replay_one(struct replay *r, const char *key)
     pace(r);
     enum store_result result =
         store_dead_replay(r->backends.client, slice_of(key), r->who, r->discarded_too, r->arena, &event, &err);
-    enum ctl_exit exit_code = backends_store_exit(result, key, &err);
+    enum ctl_exit exit_code = backends_store_code(result, key, &err);
     if (exit_code == CTL_OK)
-        exit_code = queue_again(r, &event);
+        exit_code = backends_queue_code(queue_requeue(r->backends.queue, &event, &err), &err);
     arena_reset(r->arena);
-    if (exit_code == CTL_OK)
+    if (exit_code == CTL_OK) {
         r->n_done++;
-    else
+        dlq_print_done(key, "replayed", NULL, r->json);
+    } else {
         r->n_refused++;
-    const char *error = result == STORE_NOT_FOUND ? "not found" : result != STORE_OK ? err.text : "not queued";
-    dlq_print_done(key, exit_code == CTL_OK ? "replayed" : "failed", exit_code == CTL_OK ? NULL : error, r->json);
+        ctl_complain(err.text);
+        dlq_print_done(key, "failed", err.text, r->json);
+    }
     return exit_code;
 }
 
@@ -161,7 +157,8 @@ static enum ctl_exit list_keys(struct replay *r, struct store_dead_filter *filte
         struct buf text = {0};
         struct error err;
         filter->after = last_key(r, keys);
-        exit_code = backends_store_exit(store_dead_list(r->backends.client, filter, &text, &err), "dead letters", &err);
+        exit_code =
+            backends_store_exit(r->ctl, store_dead_list(r->backends.client, filter, &text, &err), "dead letters", &err);
         const struct json_value *page = exit_code == CTL_OK ? json_read(buf_slice(&text), r->arena, &err) : NULL;
         n = page == NULL ? 0 : add_keys(page, keys);
         arena_reset(r->arena);
@@ -187,7 +184,7 @@ static enum ctl_exit count_only(struct replay *r, const struct store_dead_filter
     int64_t count;
     struct error err;
     enum ctl_exit exit_code =
-        backends_store_exit(store_dead_count(r->backends.client, filter, &count, &err), "dead letters", &err);
+        backends_store_exit(r->ctl, store_dead_count(r->backends.client, filter, &count, &err), "dead letters", &err);
     if (exit_code == CTL_OK && r->json)
         printf("{\"would_replay\":%lld}\n", (long long)count);
     else if (exit_code == CTL_OK)
@@ -209,21 +206,22 @@ static enum ctl_exit replay(struct replay *r, const struct dlq_replay_options *o
     return exit_code;
 }
 
-static enum ctl_exit check_options(const struct dlq_replay_options *o, int argc, char **argv, double *rate)
+static enum ctl_exit check_options(const struct ctl *ctl, const struct dlq_replay_options *o, int argc, char **argv,
+                                   double *rate)
 {
     if (o->all == (argc > 0))
-        return ctl_fail(CTL_USAGE, "give the KEYs to replay, or --all");
+        return ctl_fail(ctl, CTL_USAGE, "give the KEYs to replay, or --all");
     if (!o->all && (o->source != NULL || o->reason != NULL || o->dry_run))
-        return ctl_fail(CTL_USAGE, "--source, --reason and --dry-run go with --all");
+        return ctl_fail(ctl, CTL_USAGE, "--source, --reason and --dry-run go with --all");
     if (o->all && o->discarded)
-        return ctl_fail(CTL_USAGE, "--discarded goes with KEYs: --all is about unreviewed letters");
+        return ctl_fail(ctl, CTL_USAGE, "--discarded goes with KEYs: --all is about unreviewed letters");
     for (int i = 0; i < argc; i++)
-        if (backends_check_key(argv[i]) != CTL_OK)
+        if (backends_check_key(ctl, argv[i]) != CTL_OK)
             return CTL_USAGE;
     char *end = NULL;
     *rate = o->rate != NULL ? strtod(o->rate, &end) : DEFAULT_RATE;
     if (o->rate != NULL && (end == o->rate || *end != '\0' || !isfinite(*rate) || *rate < 0))
-        return ctl_fail(CTL_USAGE, "--rate: \"%s\" is not a number of letters a second", o->rate);
+        return ctl_fail(ctl, CTL_USAGE, "--rate: \"%s\" is not a number of letters a second", o->rate);
     return CTL_OK;
 }
 
@@ -235,7 +233,7 @@ enum ctl_exit dlq_run_replay(struct ctl *ctl, const void *options, int argc, cha
                        .started = clock_mono(),
                        .discarded_too = o->discarded,
                        .json = o->json};
-    enum ctl_exit exit_code = check_options(o, argc, argv, &r.rate);
+    enum ctl_exit exit_code = check_options(ctl, o, argc, argv, &r.rate);
     if (exit_code == CTL_OK)
         exit_code = backends_open_store(ctl, &r.backends);
     if (exit_code == CTL_OK)

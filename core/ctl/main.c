@@ -5,21 +5,41 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json.h"
 #include "base/log.h"
 #include "ctl/ctl.h"
+#include "ctl/output.h"
 
 static const struct command *const groups[] = {send_commands, status_commands, events_commands,
                                                dlq_commands,  reload_commands, check_commands};
 
-enum ctl_exit ctl_fail(enum ctl_exit code, const char *format, ...)
+void ctl_complain(const char *sentence)
 {
+    fflush(stdout);
+    fprintf(stderr, "waybillctl: %s\n", sentence);
+}
+
+static void print_error_json(const char *sentence)
+{
+    struct buf line = {0};
+    struct json_writer w = json_writer(&line);
+    json_object_open(&w);
+    json_member_text(&w, "error", sentence);
+    json_object_close(&w);
+    output_line(&line);
+    buf_free(&line);
+}
+
+enum ctl_exit ctl_fail(const struct ctl *ctl, enum ctl_exit code, const char *format, ...)
+{
+    char sentence[2048];
     va_list args;
     va_start(args, format);
-    fflush(stdout);
-    fputs("waybillctl: ", stderr);
-    vfprintf(stderr, format, args);
-    fputc('\n', stderr);
+    vsnprintf(sentence, sizeof sentence, format, args);
     va_end(args);
+    ctl_complain(sentence);
+    if (ctl->json)
+        print_error_json(sentence);
     return code;
 }
 
@@ -96,17 +116,36 @@ static bool check_words(const struct command *command, int argc, char **argv, st
     return false;
 }
 
+static bool has_word(int argc, char **argv, const char *word)
+{
+    for (int i = 0; i < argc; i++)
+        if (strcmp(argv[i], word) == 0)
+            return true;
+    return false;
+}
+
+/* For options that were read; where they cannot be, the word itself must do. */
+static bool wants_json(const struct command *command, const void *options)
+{
+    for (const struct flag *flag = command->flags; flag->name != NULL; flag++)
+        if (strcmp(flag->name, "json") == 0)
+            return *(const bool *)((const char *)options + flag->offset);
+    return false;
+}
+
 /* argv[0] is the name of the program, what follows belongs to the command. */
 static enum ctl_exit run_command(const struct command *command, int argc, char **argv)
 {
-    struct ctl ctl = {.arena = arena_new()};
+    struct ctl ctl = {.arena = arena_new(), .json = has_word(argc, argv, "--json")};
     void *options = memory_alloc(command->options_size);
     struct error err;
     enum ctl_exit exit_code;
-    if (!flags_take(command->flags, options, &argc, argv, &err) ||
-        config_load(&ctl.config, CONFIG_CTL, &argc, argv, &err) != CONFIG_OK ||
+    bool good = flags_take(command->flags, options, &argc, argv, &err);
+    if (good)
+        ctl.json = wants_json(command, options);
+    if (!good || config_load(&ctl.config, CONFIG_CTL, &argc, argv, &err) != CONFIG_OK ||
         !check_words(command, argc - 1, argv + 1, &err)) {
-        exit_code = ctl_fail(CTL_USAGE, "%s", err.text);
+        exit_code = ctl_fail(&ctl, CTL_USAGE, "%s", err.text);
     } else {
         log_open("waybillctl", LOG_ERROR, ctl.config.log_format); /* commands say themselves what matters */
         exit_code = command->run(&ctl, options, argc - 1, argv + 1);
@@ -124,25 +163,39 @@ static bool is_help(const char *word)
 
 static bool wants_help(int argc, char **argv)
 {
-    for (int i = 0; i < argc; i++)
-        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
-            return true;
-    return false;
+    return has_word(argc, argv, "--help") || has_word(argc, argv, "-h");
 }
 
-static enum ctl_exit unknown_command(const char *word)
+/* The group whose commands are "word …"; NULL when there is none. */
+static const struct command *find_group(const char *word)
 {
-    for (size_t i = 0; i < sizeof groups / sizeof *groups; i++) {
-        const struct command *command = groups[i];
-        size_t n = strlen(word);
-        if (command->name != NULL && strncmp(command->name, word, n) == 0 && command->name[n] == ' ') {
-            printf("waybillctl %s …:\n", word);
-            for (; command->name != NULL; command++)
-                print_command(command, 22);
-            return CTL_USAGE;
-        }
+    size_t n = strlen(word);
+    for (size_t i = 0; i < sizeof groups / sizeof *groups; i++)
+        if (groups[i]->name != NULL && strncmp(groups[i]->name, word, n) == 0 && groups[i]->name[n] == ' ')
+            return groups[i];
+    return NULL;
+}
+
+static void print_group_help(const char *word, const struct command *command)
+{
+    printf("waybillctl %s …:\n", word);
+    for (; command->name != NULL; command++)
+        print_command(command, 22);
+    printf("\nThe flags of one: waybillctl help %s …\n", word);
+}
+
+/* The words name no command: the first may name a group of them. */
+static enum ctl_exit no_command(int argc, char **argv, bool help)
+{
+    const struct ctl ctl = {.json = has_word(argc, argv, "--json")};
+    const struct command *group = find_group(argv[0]);
+    bool alone = argc == 1 || argv[1][0] == '-';
+    if (group != NULL && !ctl.json) {
+        print_group_help(argv[0], group);
+        return help && alone ? CTL_OK : CTL_USAGE;
     }
-    return ctl_fail(CTL_USAGE, "there is no command \"%s\": `waybillctl help` lists them", word);
+    return ctl_fail(&ctl, CTL_USAGE, "there is no command \"%s%s%s\": `waybillctl help` lists them", argv[0],
+                    alone ? "" : " ", alone ? "" : argv[1]);
 }
 
 int main(int argc, char **argv)
@@ -160,9 +213,10 @@ int main(int argc, char **argv)
     }
     int skip = help ? 2 : 1;
     const struct command *command = find_command(argc - skip, argv + skip, &words);
+    help = help || wants_help(argc - skip, argv + skip);
     if (command == NULL)
-        return unknown_command(argv[skip]);
-    if (help || wants_help(argc - skip, argv + skip)) {
+        return (int)no_command(argc - skip, argv + skip, help);
+    if (help) {
         print_command_help(command);
         return CTL_OK;
     }

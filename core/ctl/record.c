@@ -84,7 +84,7 @@ static enum ctl_exit print_record(struct ctl *ctl, const char *key, bool json, c
     struct error err;
     const struct json_value *record = json_read(buf_slice(text), ctl->arena, &err);
     if (record == NULL)
-        return ctl_fail(CTL_NOT_GOOD, "the store's record is not JSON: %s", err.text);
+        return ctl_fail(ctl, CTL_NOT_GOOD, "the store's record is not JSON: %s", err.text);
     if (json)
         output_line(text);
     else
@@ -97,11 +97,11 @@ enum ctl_exit record_show(struct ctl *ctl, const char *key, bool json, record_re
     struct backends backends = {0};
     struct buf text = {0};
     struct error err;
-    enum ctl_exit exit_code = backends_check_key(key);
+    enum ctl_exit exit_code = backends_check_key(ctl, key);
     if (exit_code == CTL_OK)
         exit_code = backends_open_store(ctl, &backends);
     if (exit_code == CTL_OK)
-        exit_code = backends_store_exit(read(backends.client, slice_of(key), &text, &err), key, &err);
+        exit_code = backends_store_exit(ctl, read(backends.client, slice_of(key), &text, &err), key, &err);
     if (exit_code == CTL_OK)
         exit_code = print_record(ctl, key, json, &text, print);
     buf_free(&text);

@@ -173,7 +173,7 @@ static void add_shell_word(struct buf *out, struct slice word)
 static enum ctl_exit print_curl(const struct sender *s, const struct message *message)
 {
     if (memchr(message->body.base, '\0', message->body.len) != NULL)
-        return ctl_fail(CTL_USAGE, "the body holds a NUL byte, which no command line can: use --print-json");
+        return ctl_fail(s->ctl, CTL_USAGE, "the body holds a NUL byte, which no command line can: use --print-json");
     struct buf line = {0};
     buf_add_text(&line, "curl -sS -i ");
     if (http_is_loopback(s->url) && (getenv("http_proxy") != NULL || getenv("all_proxy") != NULL))
@@ -297,7 +297,7 @@ static enum ctl_exit post(struct sender *s, const struct message *message)
     struct error err;
     enum ctl_exit exit_code = CTL_OK;
     if (!http_client_send(s->client, &request, &response, &err)) {
-        exit_code = ctl_fail(CTL_UNREACHABLE, "%s (is the gateway running? `make run` starts one)", err.text);
+        exit_code = ctl_fail(s->ctl, CTL_UNREACHABLE, "%s (is the gateway running? `make run` starts one)", err.text);
     } else {
         s->n_sent++;
         if (s->options->json)
@@ -318,7 +318,7 @@ static enum ctl_exit send_one(struct sender *s, struct slice body)
     struct message message;
     struct error err;
     if (!make_message(s, body, &message, &err))
-        return ctl_fail(CTL_USAGE, "%s", err.text);
+        return ctl_fail(s->ctl, CTL_USAGE, "%s", err.text);
     if (s->options->print_curl)
         return print_curl(s, &message);
     if (s->options->print_json)
@@ -357,7 +357,7 @@ static enum ctl_exit send_events(struct sender *s)
     bool ok = o->file != NULL ? read_input(o->file, &body, &err) : compose_event(&o->fields, &body, &err);
     enum ctl_exit exit_code;
     if (!ok)
-        exit_code = ctl_fail(CTL_USAGE, "%s", err.text);
+        exit_code = ctl_fail(s->ctl, CTL_USAGE, "%s", err.text);
     else if (o->lines)
         exit_code = send_lines(s, buf_slice(&body));
     else
@@ -380,17 +380,17 @@ static enum ctl_exit run_send(struct ctl *ctl, const void *options, int argc, ch
     struct sender s = {.ctl = ctl, .options = o, .url = o->url};
     struct error err;
     if (o->file != NULL && fields_are_given(&o->fields))
-        return ctl_fail(CTL_USAGE, "--file sends a body as it is: it goes with no flag that names a field");
+        return ctl_fail(ctl, CTL_USAGE, "--file sends a body as it is: it goes with no flag that names a field");
     if (o->lines && o->file == NULL)
-        return ctl_fail(CTL_USAGE, "--lines needs --file FILE (or --file - for standard input)");
+        return ctl_fail(ctl, CTL_USAGE, "--lines needs --file FILE (or --file - for standard input)");
     if (s.url != NULL && strncmp(s.url, "http://", 7) != 0 && strncmp(s.url, "https://", 8) != 0)
-        return ctl_fail(CTL_USAGE, "--url: \"%s\" is no http:// or https:// URL", s.url);
+        return ctl_fail(ctl, CTL_USAGE, "--url: \"%s\" is no http:// or https:// URL", s.url);
     if (s.url == NULL && !default_url(ctl, source, &s.url, &err))
-        return ctl_fail(CTL_USAGE, "WAYBILL_LISTEN: %s", err.text);
+        return ctl_fail(ctl, CTL_USAGE, "WAYBILL_LISTEN: %s", err.text);
     s.secret = find_secret(ctl, source);
     if (s.secret.len == 0) {
         const char *variable = output_upper(ctl->arena, source);
-        return ctl_fail(CTL_USAGE,
+        return ctl_fail(ctl, CTL_USAGE,
                         "no secret to sign with for source \"%s\": set WAYBILL_SECRET_%s or "
                         "WAYBILL_SECRET_%s_FILE (after `make run`: `. .run/env`)",
                         source, variable, variable);

@@ -108,8 +108,8 @@ static void say_discarded(struct slice key, const bson_t *doc, const char *membe
     snprintf(at, sizeof at, "%s.at", member);
     snprintf(note, sizeof note, "%s.note", member);
     struct slice why = get_text(doc, note);
-    error_set(err, "%.*s was discarded by %.*s at %s%s%.*s: it is replayed with --discarded only", SLICE_ARG(key),
-              SLICE_ARG(get_text(doc, by)), clock_format(get_time(doc, at), time), why.len > 0 ? ", " : "",
+    error_set(err, "%.*s was discarded by %.*s at %s and is replayed with --discarded only%s%.*s", SLICE_ARG(key),
+              SLICE_ARG(get_text(doc, by)), clock_format(get_time(doc, at), time), why.len > 0 ? ": " : "",
               SLICE_ARG(why));
 }
 

@@ -178,6 +178,31 @@ def test_bad_setting_is_usage(stack):
     assert "WAYBILL_LEASE_MS" in ctl(stack, "status", code=USAGE, WAYBILL_LEASE_MS="soon")
 
 
-@pytest.mark.parametrize("words", [["--help"], ["send", "--help"], ["dlq", "list", "--help"]])
+@pytest.mark.parametrize("words", [["--help"], ["send", "--help"], ["dlq", "list", "--help"], ["dlq", "--help"], ["help", "dlq"],
+                                   ["events", "--help"]])
 def test_help(stack, words):
     assert "waybillctl" in ctl(stack, *words)
+
+
+AWAY = {"WAYBILL_LISTEN": "127.0.0.1:1", "WAYBILL_MONGO_URL": "mongodb://127.0.0.1:1/waybill", "WAYBILL_REDIS_URL": "redis://127.0.0.1:1/0"}
+
+
+@pytest.mark.parametrize("words, code, settings", [
+    (["send"], UNREACHABLE, AWAY),
+    (["send", "--source", "nobody"], USAGE, {}),
+    (["events", "show", "demo/nothing"], NOT_FOUND, {}),
+    (["events", "show", "demo/nothing"], UNREACHABLE, AWAY),
+    (["events", "show", "nothing"], USAGE, {}),
+    (["dlq", "list"], UNREACHABLE, AWAY),
+    (["dlq", "list", "--limit", "many"], USAGE, {}),
+    (["dlq", "show", "demo/nothing"], NOT_FOUND, {}),
+    (["dlq", "replay", "demo/nothing"], NOT_FOUND, {}),
+    (["dlq", "replay", "--all"], UNREACHABLE, AWAY),
+    (["dlq", "discard", "demo/nothing", "--note", "x"], NOT_FOUND, {}),
+    (["check", "/nowhere"], NOT_GOOD, {}),
+    (["status"], USAGE, {"WAYBILL_LEASE_MS": "soon"}),
+    (["nonsense"], USAGE, {}),
+])
+def test_a_failure_is_json_too(stack, words, code, settings):
+    failure = ctl(stack, *words, "--json", code=code, **settings)  # one line, one object
+    assert failure["error"] and isinstance(failure["error"], str)
