@@ -2,7 +2,7 @@
 
 #define ADMIN_TIMEOUT_MS 5000
 
-struct admin_answer admin_call(struct ctl *ctl, struct http_client *client, const char *address, const char *method,
+struct admin_answer admin_call(struct ctl *ctl, struct ctl_http *client, const char *address, const char *method,
                                const char *path)
 {
     struct admin_answer answer = {0};
@@ -10,7 +10,7 @@ struct admin_answer admin_call(struct ctl *ctl, struct http_client *client, cons
     struct error err;
     struct slice url = arena_printf(ctl->arena, "http://%s%s", address, path);
     const struct http_request request = {.method = method, .url = url.base, .timeout_ms = ADMIN_TIMEOUT_MS};
-    if (http_client_send(client, &request, &response, &err)) {
+    if (ctl_http_send(client, &request, &response, &err)) {
         answer.reached = true;
         answer.status = response.status;
         answer.text = arena_copy(ctl->arena, response.body.data, response.body.len);

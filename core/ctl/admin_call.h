@@ -14,7 +14,7 @@ struct admin_answer {
 };
 
 /* Memory of the answer is ctl's arena's. */
-struct admin_answer admin_call(struct ctl *ctl, struct http_client *client, const char *address, const char *method,
+struct admin_answer admin_call(struct ctl *ctl, struct ctl_http *client, const char *address, const char *method,
                                const char *path);
 
 #endif

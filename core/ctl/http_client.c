@@ -9,21 +9,21 @@
 
 #define ANSWER_MAX_BYTES (size_t)(8 * 1024 * 1024)
 
-struct http_client {
+struct ctl_http {
     CURL *curl;
     const char *ca_file;
 };
 
-struct http_client *http_client_new(const char *ca_file)
+struct ctl_http *ctl_http_new(const char *ca_file)
 {
-    struct http_client *client = memory_alloc(sizeof *client);
+    struct ctl_http *client = memory_alloc(sizeof *client);
     client->ca_file = ca_file;
     if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK || (client->curl = curl_easy_init()) == NULL)
         abort(); /* only without memory */
     return client;
 }
 
-void http_client_free(struct http_client *client)
+void ctl_http_free(struct ctl_http *client)
 {
     curl_easy_cleanup(client->curl);
     curl_global_cleanup();
@@ -108,8 +108,8 @@ static void set_up(CURL *curl, const struct http_request *request, struct http_r
     }
 }
 
-bool http_client_send(struct http_client *client, const struct http_request *request, struct http_response *response,
-                      struct error *err)
+bool ctl_http_send(struct ctl_http *client, const struct http_request *request, struct http_response *response,
+                   struct error *err)
 {
     *response = (struct http_response){.retry_after_s = -1};
     struct curl_slist *headers = header_list(request);

@@ -32,14 +32,14 @@ struct http_response {
     struct buf body;
 };
 
-struct http_client;
+struct ctl_http;
 /* Never NULL. ca_file: certificates to trust in the place of the system's; NULL for those. Kept as a pointer. */
-struct http_client *http_client_new(const char *ca_file);
-void http_client_free(struct http_client *client);
+struct ctl_http *ctl_http_new(const char *ca_file);
+void ctl_http_free(struct ctl_http *client);
 
 /* false: no answer, and err says why in words for the user. The caller frees response->body in both cases. */
-bool http_client_send(struct http_client *client, const struct http_request *request, struct http_response *response,
-                      struct error *err) MUST_USE;
+bool ctl_http_send(struct ctl_http *client, const struct http_request *request, struct http_response *response,
+                   struct error *err) MUST_USE;
 
 /* true when url's host is this machine, so that no proxy is asked for it. */
 bool http_is_loopback(const char *url);

@@ -82,7 +82,7 @@ static enum ctl_exit run_reload(struct ctl *ctl, const void *options, int argc, 
     struct service services[] = {{"ingest", ctl->config.ingest_admin, {0}}, {"worker", ctl->config.worker_admin, {0}}};
     const size_t n = sizeof services / sizeof *services;
     bool json = ((const struct options *)options)->json;
-    struct http_client *client = http_client_new(NULL);
+    struct ctl_http *client = ctl_http_new(NULL);
     enum ctl_exit worst = CTL_OK;
     for (size_t i = 0; i < n; i++) {
         services[i].answer = admin_call(ctl, client, services[i].address, "POST", "/reload");
@@ -90,7 +90,7 @@ static enum ctl_exit run_reload(struct ctl *ctl, const void *options, int argc, 
         if (!json)
             print_service(&services[i]);
     }
-    http_client_free(client);
+    ctl_http_free(client);
     if (json)
         print_json(services, n, worst == CTL_OK);
     return worst;

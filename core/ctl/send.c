@@ -56,7 +56,7 @@ struct sender {
     struct ctl *ctl;
     struct arena *arena; /* of the message at hand */
     const struct options *options;
-    struct http_client *client;
+    struct ctl_http *client;
     const char *url, *ca_file;
     struct slice secret;
     size_t n_sent, n_refused;
@@ -296,7 +296,7 @@ static enum ctl_exit post(struct sender *s, const struct message *message)
     struct http_response response;
     struct error err;
     enum ctl_exit exit_code = CTL_OK;
-    if (!http_client_send(s->client, &request, &response, &err)) {
+    if (!ctl_http_send(s->client, &request, &response, &err)) {
         exit_code = ctl_fail(s->ctl, CTL_UNREACHABLE, "%s (is the gateway running? `make run` starts one)", err.text);
     } else {
         s->n_sent++;
@@ -396,11 +396,11 @@ static enum ctl_exit run_send(struct ctl *ctl, const void *options, int argc, ch
                         source, variable, variable);
     }
     s.ca_file = or_else(o->ca_file, ctl->config.tls_cert_file);
-    s.client = http_client_new(s.ca_file);
+    s.client = ctl_http_new(s.ca_file);
     s.arena = arena_new();
     enum ctl_exit exit_code = send_events(&s);
     arena_free(s.arena);
-    http_client_free(s.client);
+    ctl_http_free(s.client);
     return exit_code;
 }
 

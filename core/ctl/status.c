@@ -32,7 +32,7 @@ struct report {
     struct error redis_error, store_error;
 };
 
-static void ask_service(struct ctl *ctl, struct http_client *client, struct service *service)
+static void ask_service(struct ctl *ctl, struct ctl_http *client, struct service *service)
 {
     service->ready = admin_call(ctl, client, service->address, "GET", "/readyz");
     if (service->ready.reached)
@@ -236,10 +236,10 @@ static enum ctl_exit run_status(struct ctl *ctl, const void *options, int argc, 
     (void)argc, (void)argv;
     struct report report = {.ingest = {.name = "ingest", .address = ctl->config.ingest_admin},
                             .worker = {.name = "worker", .address = ctl->config.worker_admin}};
-    struct http_client *client = http_client_new(NULL);
+    struct ctl_http *client = ctl_http_new(NULL);
     ask_service(ctl, client, &report.ingest);
     ask_service(ctl, client, &report.worker);
-    http_client_free(client);
+    ctl_http_free(client);
     enum ctl_exit exit_code = ask_redis(ctl, &report);
     if (exit_code == CTL_OK)
         exit_code = ask_store(ctl, &report);
