@@ -90,8 +90,8 @@ static void store_failed(struct keeper *k, const struct error *err)
 {
     uint64_t skipped;
     metric_add(k->shared->metrics.store_errors, 1);
-    metric_set(k->shared->metrics.store_up, 0);
     breaker_trip(&k->shared->breaker);
+    worker_show_store(k->shared);
     k->store_at = in_ms(backoff_next_ms(&k->store_backoff, 100, 2000));
     if (log_gate_open(&k->store_gate, LOG_EVERY_MS, &skipped))
         log_warn("the store is not available: nothing is taken until it is", LOG_S("error", err->text),
@@ -109,8 +109,9 @@ static void probe_store(struct keeper *k)
     k->prepared = true;
     backoff_reset(&k->store_backoff);
     k->store_at = in_ms(PROBE_MS);
-    metric_set(k->shared->metrics.store_up, 1);
-    if (breaker_close(&k->shared->breaker))
+    bool closed = breaker_close(&k->shared->breaker);
+    worker_show_store(k->shared);
+    if (closed && breaker_held(&k->shared->breaker, HELD_AWAY) == 0) /* else who is held will say when that is over */
         log_info("the store answers");
 }
 

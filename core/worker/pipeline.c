@@ -158,8 +158,9 @@ static void store_failed(struct pipeline *p, const struct error *err)
 {
     uint64_t skipped;
     metric_add(metrics_of(p)->store_errors, 1);
-    metric_set(metrics_of(p)->store_up, 0);
     breaker_trip(&p->shared->breaker);
+    breaker_hold(&p->shared->breaker, &p->held, HELD_AWAY, err);
+    worker_show_store(p->shared);
     if (log_gate_open(&p->store_gate, LOG_EVERY_MS, &skipped))
         log_warn("the store is not available: holding what was taken", LOG_S("error", err->text),
                  LOG_I("events", p->batch.n), LOG_I("not_logged", skipped));
@@ -168,15 +169,28 @@ static void store_failed(struct pipeline *p, const struct error *err)
 typedef enum store_result (*store_step)(struct store_client *, const struct store_claim *, struct delivery *, size_t,
                                         struct error *);
 
+/* Nothing can be done about it here (a rule of the store's own, say, that events do not keep): the event waits in our
+ * hands until somebody changes that. Said once, and in readiness. */
+static void refused_for_good(struct pipeline *p, const struct delivery *d, const struct error *err)
+{
+    if (!breaker_hold(&p->shared->breaker, &p->held, HELD_REFUSED, err))
+        return;
+    worker_show_store(p->shared);
+    log_error("the store refuses an event and leaves no way to go on: its pipeline tries until it is taken",
+              LOG_SLICE("key", d->key), LOG_S("error", err->text));
+}
+
 /* The store refuses this one event's step for good. A result that cannot be stored becomes a death that can; but what
  * has had its effects is no dead letter: it stays as it is, its decision in the store, for whoever comes after a lease.
  */
 static bool bury_refused(struct pipeline *p, struct delivery *d, const struct error *err)
 {
     metric_add(metrics_of(p)->store_errors, 1);
-    log_error("the store refuses an event", LOG_SLICE("key", d->key), LOG_S("error", err->text));
-    if (d->decision == DECISION_NONE || d->decision == DECISION_DEAD)
+    if (d->decision == DECISION_NONE || d->decision == DECISION_DEAD) {
+        refused_for_good(p, d, err);
         return false;
+    }
+    log_error("the store refuses an event", LOG_SLICE("key", d->key), LOG_S("error", err->text));
     if (d->effects_applied) {
         d->lost = true;
         return true;
@@ -206,6 +220,10 @@ static void store_took(struct pipeline *p, size_t n, mono_time began)
     backoff_reset(&p->store_backoff);
     if (n >= p->store_batch && mono_elapsed_ms(began, clock_mono()) < p->shared->config->lease_ms / STORE_EASE)
         set_store_batch(p, p->store_batch * 2);
+    if (!breaker_hold(&p->shared->breaker, &p->held, HELD_NOT, NULL))
+        return;
+    worker_show_store(p->shared);
+    log_info("the store takes again what it is given");
 }
 
 /* Does a step until the store has taken it. When the store refuses a whole batch, halves find the one that it is about;
@@ -445,6 +463,11 @@ void pipeline_run(void *arg)
 void pipeline_offer(struct pipeline *p, struct policy *policy)
 {
     policy_free(atomic_exchange(&p->next_policy, policy));
+}
+
+void worker_show_store(struct worker_shared *shared)
+{
+    metric_set(shared->metrics.store_up, breaker_is_good(&shared->breaker));
 }
 
 struct store_client *worker_store_client(struct worker_shared *shared, struct error *err)

@@ -26,6 +26,9 @@ struct worker_shared {
     char name[128]; /* of this process: host-pid-random */
 };
 
+/* Tells the store's gauge how the breaker is. */
+void worker_show_store(struct worker_shared *shared);
+
 /* A thread's client of the store; NULL with err when the pool has none left. */
 struct store_client *worker_store_client(struct worker_shared *shared, struct error *err);
 
@@ -46,6 +49,7 @@ struct pipeline {
     mono_time reclaim_at;
     struct backoff queue_backoff, store_backoff;
     struct log_gate queue_gate, store_gate;
+    enum breaker_hold held; /* as the breaker counted it */
     bool queue_is_open;
     atomic_bool queue_up; /* for readiness */
 };

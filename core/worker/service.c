@@ -117,14 +117,32 @@ static size_t connected_pipelines(const struct service *s)
     return n;
 }
 
+static void tell_store(struct service *s, struct buf *out)
+{
+    struct breaker *b = &s->shared.breaker;
+    unsigned away = breaker_held(b, HELD_AWAY), refused = breaker_held(b, HELD_REFUSED);
+    struct error why;
+    breaker_why(b, &why);
+    if (breaker_is_good(b))
+        buf_add_text(out, "store: ok\n");
+    else if (refused > 0)
+        buf_printf(out, "store: refuses events, which hold %u of %zu pipelines: %s\n", refused, s->n_pipelines,
+                   why.text);
+    else if (breaker_is_open(b))
+        buf_add_text(out, "store: away, nothing is taken until it is back\n");
+    else
+        buf_printf(out, "store: answers, but has not taken yet what %u of %zu pipelines hold: %s\n", away,
+                   s->n_pipelines, why.text);
+}
+
 static bool admin_ready(void *arg, struct buf *out)
 {
     struct service *s = arg;
     size_t connected = connected_pipelines(s);
-    bool store = !breaker_is_open(&s->shared.breaker), draining = atomic_load(&s->shared.stopping);
+    bool store = breaker_is_good(&s->shared.breaker), draining = atomic_load(&s->shared.stopping);
     buf_printf(out, "redis: %s (%zu of %zu pipelines)\n", connected == s->n_pipelines ? "ok" : "away", connected,
                s->n_pipelines);
-    buf_printf(out, "store: %s\n", store ? "ok" : "away, nothing is taken until it is back");
+    tell_store(s, out);
     if (draining)
         buf_add_text(out, "draining\n");
     return connected == s->n_pipelines && store && !draining;
@@ -149,6 +167,18 @@ static void write_queue(struct service *s, struct json_writer *w)
     json_member_int(w, "oldest_seconds", metric_value(m->oldest_seconds));
 }
 
+static void write_store(struct service *s, struct json_writer *w)
+{
+    struct breaker *b = &s->shared.breaker;
+    struct error why;
+    breaker_why(b, &why);
+    json_member_bool(w, "up", breaker_is_good(b));
+    json_member_int(w, "breaker_opened", atomic_load(&b->opened));
+    json_member_int(w, "pipelines_held", (int64_t)breaker_held(b, HELD_AWAY) + breaker_held(b, HELD_REFUSED));
+    json_member_text(w, "error", why.text[0] == '\0' ? NULL : why.text);
+    json_member_int(w, "dead_letters_unreviewed", metric_value(s->shared.metrics.letters_unreviewed));
+}
+
 static void admin_status(void *arg, struct buf *out)
 {
     struct service *s = arg;
@@ -171,9 +201,7 @@ static void admin_status(void *arg, struct buf *out)
     json_object_close(&w);
     json_name(&w, "store");
     json_object_open(&w);
-    json_member_bool(&w, "up", !breaker_is_open(&s->shared.breaker));
-    json_member_int(&w, "breaker_opened", atomic_load(&s->shared.breaker.opened));
-    json_member_int(&w, "dead_letters_unreviewed", metric_value(m->letters_unreviewed));
+    write_store(s, &w);
     json_object_close(&w);
     json_member_int(&w, "in_hand", metric_value(m->in_hand));
     json_member_int(&w, "backlog", metric_value(m->depth_stream) + metric_value(m->depth_retry));
@@ -278,6 +306,7 @@ static void service_free(struct service *s)
         pipeline_free(&s->pipelines[i]);
     keeper_free(&s->keeper);
     store_close(s->shared.store);
+    breaker_free(&s->shared.breaker);
     pthread_mutex_destroy(&s->reload_lock);
     sem_destroy(&s->ended);
     free(s->pipelines);

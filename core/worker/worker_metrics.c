@@ -56,7 +56,8 @@ void worker_metrics_init(struct worker_metrics *m, struct metrics *r)
     m->batch_events =
         metrics_gauge(r, "waybill_worker_batch_events", NULL, "Events that a pipeline takes at once now.");
     m->in_hand = metrics_gauge(r, "waybill_worker_in_hand", NULL, "Events taken and not settled yet.");
-    m->store_up = metrics_gauge(r, "waybill_worker_store_up", NULL, "1 while the store answers.");
+    m->store_up =
+        metrics_gauge(r, "waybill_worker_store_up", NULL, "1 while the store answers and takes what it is given.");
     m->queue_up = metrics_gauge(r, "waybill_worker_queue_up", NULL, "Pipelines that are connected to Redis.");
     m->store_errors = metrics_counter(r, "waybill_worker_store_errors_total", NULL, "Store calls that failed.");
     m->queue_errors = metrics_counter(r, "waybill_worker_queue_errors_total", NULL, "Redis calls that failed.");

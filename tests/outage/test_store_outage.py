@@ -80,6 +80,39 @@ def test_breaker_stops_taking_and_says_so(cut_off):
     assert stack.worker.metrics().total("waybill_worker_store_up") == 1
 
 
+WRITES = ("insert", "update", "findAndModify", "delete")
+
+
+@pytest.mark.parametrize("fault, words", [({"error_code": 10107}, "has not taken yet what"), ({"error_code": 121}, "refuses events")],
+                         ids=["not the primary", "a rule of the store's"])
+def test_a_store_that_answers_and_takes_nothing(make_stack, fault, words):
+    """Pings succeed all the time: the worker is unready until a claim succeeds, and does not change its mind with each ping."""
+    stack = make_stack()
+    stack.store.fail(WRITES, **fault)
+    events = [make_event() for _ in range(3)]
+    for event in events:
+        stack.accept(event)
+    wait_for(lambda: words in stack.worker.admin("/readyz").text, 15, lambda: stack.worker.admin("/readyz").text)
+    began, cpu_s = time.monotonic(), cpu_seconds(stack.worker)
+
+    def is_unready():
+        return (stack.worker.admin("/readyz").status_code == 503 and stack.worker.status()["store"]["up"] is False and
+                stack.worker.metrics().total("waybill_worker_store_up") == 0)
+
+    holds_for(is_unready, 5, lambda: stack.worker.admin("/readyz").text, interval=0.05)
+    assert cpu_seconds(stack.worker) - cpu_s < 0.3 * (time.monotonic() - began)
+    store = stack.worker.status()["store"]
+    assert store["pipelines_held"] == 1 and store["breaker_opened"] <= 2 and "the store" in store["error"]
+    log = stack.worker.log()
+    assert log.count("leaves no way to go on") == (1 if fault["error_code"] == 121 else 0)
+    assert log.count("the store answers") == 1
+    stack.store.heal()
+    check_unharmed(stack, events, timeout=15)
+    wait_for(stack.worker.is_ready, 5)
+    assert stack.worker.status()["store"]["error"] is None
+    assert "takes again what it is given" in stack.worker.log()
+
+
 @pytest.mark.parametrize("cut_off", [{"WAYBILL_LEASE_MS": 12000}], indirect=True)
 def test_stop_without_a_store_hands_back_at_once(cut_off):
     """What a stopping worker cannot store, another does, long before the lease has run out; no delivery is counted."""
