@@ -189,13 +189,19 @@ bool crypto_hex_decode(struct slice text, struct buf *out)
     return true;
 }
 
-void crypto_hex_encode(struct slice data, struct buf *out)
+void crypto_hex(const unsigned char *bytes, size_t n, char *out)
 {
     static const char digits[] = "0123456789abcdef";
-    buf_reserve(out, data.len * 2);
-    for (size_t i = 0; i < data.len; i++) {
-        unsigned char b = (unsigned char)data.base[i];
-        char pair[2] = {digits[b >> 4], digits[b & 15]};
-        buf_add(out, pair, 2);
+    for (size_t i = 0; i < n; i++) {
+        *out++ = digits[bytes[i] >> 4];
+        *out++ = digits[bytes[i] & 15];
     }
+    *out = '\0';
+}
+
+void crypto_hex_encode(struct slice data, struct buf *out)
+{
+    buf_reserve(out, data.len * 2);
+    crypto_hex((const unsigned char *)data.base, data.len, out->data + out->len);
+    out->len += data.len * 2;
 }

@@ -32,5 +32,7 @@ void crypto_base64_encode(struct slice data, struct buf *out);
 /* Strict pairs of hex digits, either case. */
 bool crypto_hex_decode(struct slice text, struct buf *out);
 void crypto_hex_encode(struct slice data, struct buf *out); /* lower case */
+/* The same for n bytes into 2 n + 1 characters: a NUL is behind the digits. */
+void crypto_hex(const unsigned char *bytes, size_t n, char *out);
 
 #endif

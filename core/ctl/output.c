@@ -96,17 +96,23 @@ void output_lines(struct slice text)
     putchar('\n');
 }
 
+/* In single quotes nothing is special to a POSIX shell but the quote itself. */
+void output_add_shell_word(struct buf *out, struct slice text)
+{
+    buf_add_char(out, '\'');
+    for (size_t i = 0; i < text.len; i++) {
+        if (text.base[i] == '\'')
+            buf_add_text(out, "'\\''");
+        else
+            buf_add_char(out, text.base[i]);
+    }
+    buf_add_char(out, '\'');
+}
+
 struct slice output_shell_word(struct arena *arena, const char *text)
 {
     struct buf word = {0};
-    buf_add_char(&word, '\'');
-    for (const char *c = text; *c != '\0'; c++) {
-        if (*c == '\'')
-            buf_add_text(&word, "'\\''");
-        else
-            buf_add_char(&word, *c);
-    }
-    buf_add_char(&word, '\'');
+    output_add_shell_word(&word, slice_of(text));
     struct slice kept = arena_copy(arena, word.data, word.len);
     buf_free(&word);
     return kept;

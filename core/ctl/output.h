@@ -19,6 +19,7 @@ void output_lines(struct slice text);
 
 /* text as one word of a shell, for lines to paste: a stranger chooses event ids. In arena. */
 struct slice output_shell_word(struct arena *arena, const char *text);
+void output_add_shell_word(struct buf *out, struct slice text);
 
 /* "courier-a" as in WAYBILL_SECRET_COURIER_A. */
 const char *output_upper(struct arena *arena, const char *source);

@@ -157,19 +157,6 @@ static bool make_message(struct sender *s, struct slice body, struct message *me
     return true;
 }
 
-/* In single quotes nothing is special to a POSIX shell but the quote itself. */
-static void add_shell_word(struct buf *out, struct slice word)
-{
-    buf_add_char(out, '\'');
-    for (size_t i = 0; i < word.len; i++) {
-        if (word.base[i] == '\'')
-            buf_add_text(out, "'\\''");
-        else
-            buf_add_char(out, word.base[i]);
-    }
-    buf_add_char(out, '\'');
-}
-
 static enum ctl_exit print_curl(const struct sender *s, const struct message *message)
 {
     if (memchr(message->body.base, '\0', message->body.len) != NULL)
@@ -180,20 +167,20 @@ static enum ctl_exit print_curl(const struct sender *s, const struct message *me
         buf_add_text(&line, "--noproxy '*' ");
     if (s->ca_file != NULL) {
         buf_add_text(&line, "--cacert ");
-        add_shell_word(&line, slice_of(s->ca_file));
+        output_add_shell_word(&line, slice_of(s->ca_file));
         buf_add_char(&line, ' ');
     }
     buf_add_text(&line, "-X POST ");
-    add_shell_word(&line, slice_of(s->url));
+    output_add_shell_word(&line, slice_of(s->url));
     for (size_t i = 0; i < message->n_headers; i++) {
         struct buf header = {0};
         buf_printf(&header, "%s: %.*s", message->headers[i].name, SLICE_ARG(message->headers[i].value));
         buf_add_text(&line, " -H ");
-        add_shell_word(&line, buf_slice(&header));
+        output_add_shell_word(&line, buf_slice(&header));
         buf_free(&header);
     }
     buf_add_text(&line, " --data-raw "); /* not --data: a body that starts with '@' is no file name */
-    add_shell_word(&line, message->body);
+    output_add_shell_word(&line, message->body);
     printf("%s\n", line.data);
     buf_free(&line);
     return CTL_OK;

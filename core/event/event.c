@@ -2,11 +2,14 @@
 
 #include "base/utf8.h"
 
-void event_key(const struct event *event, struct buf *out)
+struct slice event_key(const struct event *event, struct arena *arena)
 {
-    buf_add_slice(out, event->source);
-    buf_add_char(out, '/');
-    buf_add_slice(out, event->event_id);
+    size_t at = event->source.len, len = at + 1 + event->event_id.len;
+    char *key = arena_alloc(arena, len + 1);
+    memcpy(key, event->source.base, at);
+    key[at] = '/';
+    memcpy(key + at + 1, event->event_id.base, event->event_id.len);
+    return (struct slice){key, len};
 }
 
 uint32_t event_partition(struct slice key, uint32_t partitions)

@@ -38,8 +38,8 @@ struct event {
     struct slice replay;  /* who asked for the replay that queued this; empty otherwise */
 };
 
-/* The identity: "source/event_id". It is _id in the store and the member in the retry set. Adds to out. */
-void event_key(const struct event *event, struct buf *out);
+/* The identity: "source/event_id". It is _id in the store and the member in the retry set. In arena. */
+struct slice event_key(const struct event *event, struct arena *arena);
 
 /* Which partition an identity lives in; the same on every machine. */
 uint32_t event_partition(struct slice key, uint32_t partitions);

@@ -202,11 +202,6 @@ static void set_fault(struct process_call *call, enum fault_kind fault)
     call_report_fault(call->policy, SCRIPT_PROCESS, fault, out->message);
 }
 
-static struct slice make_key(const struct event *event, struct arena *arena)
-{
-    return arena_printf(arena, "%.*s/%.*s", SLICE_ARG(event->source), SLICE_ARG(event->event_id));
-}
-
 void policy_process(struct policy *policy, const struct event *event, const struct policy_attempt *attempt,
                     struct arena *arena, struct outcome *out)
 {
@@ -214,7 +209,7 @@ void policy_process(struct policy *policy, const struct event *event, const stru
     struct process_call call = {.policy = policy,
                                 .event = event,
                                 .attempt = attempt,
-                                .key = make_key(event, arena),
+                                .key = event_key(event, arena),
                                 .arena = arena,
                                 .out = out};
     if (!call_prepare(policy)) {

@@ -146,8 +146,7 @@ static void compute_hash(struct script_set *set)
     }
     unsigned char digest[CRYPTO_SHA256_BYTES];
     crypto_sha256(buf_slice(&all), digest);
-    for (size_t i = 0; i < (HASH_TEXT_BYTES - 1) / 2; i++)
-        snprintf(set->hash + 2 * i, 3, "%02x", digest[i]);
+    crypto_hex(digest, (HASH_TEXT_BYTES - 1) / 2, set->hash);
     buf_free(&all);
 }
 

@@ -154,12 +154,8 @@ static const struct adder_partition *partition_of(struct queue_adder *adder, con
 {
     if (adder->options.partitions == 1)
         return &adder->partitions[0];
-    size_t len = event->source.len + 1 + event->event_id.len;
-    char *key = arena_alloc(adder->arena, len);
-    char *end = command_put(key, event->source);
-    *end++ = '/';
-    command_put(end, event->event_id);
-    return &adder->partitions[event_partition((struct slice){key, len}, adder->options.partitions)];
+    struct slice key = event_key(event, adder->arena);
+    return &adder->partitions[event_partition(key, adder->options.partitions)];
 }
 
 /* The whole command: "XADD key * field value …". */

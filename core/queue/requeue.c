@@ -36,16 +36,16 @@ enum queue_result queue_requeue(struct queue *queue, const struct event *event, 
     enum queue_result result = queue_begin(queue, err);
     if (result != QUEUE_OK)
         return result;
-    struct buf key = {0};
-    event_key(event, &key);
-    uint32_t home = event_partition(buf_slice(&key), queue->n_partitions);
-    write_requeue(queue, home, buf_slice(&key), event);
+    struct arena *arena = arena_new();
+    struct slice key = event_key(event, arena);
+    uint32_t home = event_partition(key, queue->n_partitions);
+    write_requeue(queue, home, key, event);
     /* A notice can be elsewhere when the number of partitions has changed since. */
     for (uint32_t p = 0; event->replay.len > 0 && p < queue->n_partitions; p++) {
         if (p != home)
-            write_forget(queue, p, buf_slice(&key));
+            write_forget(queue, p, key);
     }
-    buf_free(&key);
+    arena_free(arena);
     return queue_run(queue, err);
 }
 

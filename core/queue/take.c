@@ -59,16 +59,6 @@ static void mark_malformed(struct delivery *delivery, const struct envelope_fiel
     delivery->key = arena_printf(arena, "malformed/%.*s", SLICE_ARG(delivery->entry_id));
 }
 
-static struct slice key_of(const struct event *event, struct arena *arena)
-{
-    size_t len = event->source.len + 1 + event->event_id.len;
-    char *key = arena_alloc(arena, len + 1);
-    memcpy(key, event->source.base, event->source.len);
-    key[event->source.len] = '/';
-    memcpy(key + event->source.len + 1, event->event_id.base, event->event_id.len);
-    return (struct slice){key, len};
-}
-
 /* Names stay in the reply: they live as long as it does, which is long enough for decoding. */
 static void decode_fields(struct delivery *delivery, const redisReply *list, struct arena *arena)
 {
@@ -81,7 +71,7 @@ static void decode_fields(struct delivery *delivery, const redisReply *list, str
     }
     struct error reason;
     if (envelope_decode(fields, n, &delivery->event, &reason))
-        delivery->key = key_of(&delivery->event, arena);
+        delivery->key = event_key(&delivery->event, arena);
     else
         mark_malformed(delivery, fields, n, &reason, arena);
 }

@@ -4,14 +4,9 @@
 
 void body_hash(struct slice body, char hex[SHA256_HEX_BYTES])
 {
-    static const char digits[] = "0123456789abcdef";
     unsigned char sum[CRYPTO_SHA256_BYTES];
     crypto_sha256(body, sum);
-    for (size_t i = 0; i < sizeof(sum); i++) {
-        hex[2 * i] = digits[sum[i] >> 4];
-        hex[2 * i + 1] = digits[sum[i] & 15];
-    }
-    hex[SHA256_HEX_BYTES - 1] = '\0';
+    crypto_hex(sum, sizeof(sum), hex);
 }
 
 void put_claim(bson_t *doc, const struct claim_stamp *stamp)

@@ -93,6 +93,12 @@ static void hex_is_strict(void **state)
     assert_false(crypto_hex_decode(SLICE_LITERAL("0"), &out));
     assert_false(crypto_hex_decode(SLICE_LITERAL("00 g"), &out));
     assert_int_equal(out.len, 3);
+    crypto_hex_encode(SLICE_LITERAL("\x00\xff\xa5"), &out);
+    assert_memory_equal(out.data,
+                        "\x00\xff\xa5"
+                        "00ffa5",
+                        10);
+    assert_int_equal(out.len, 9);
     buf_free(&out);
 }
 
