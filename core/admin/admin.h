@@ -1,4 +1,4 @@
-/* The admin listener of both services: health, metrics, status and reload on a loopback port, on a thread of its own
+/* The admin listener of both services: health, metrics, status and reload on a loopback port, on threads of its own
  * (libmicrohttpd, privately). Uses: base. */
 #ifndef ADMIN_ADMIN_H
 #define ADMIN_ADMIN_H
@@ -9,7 +9,7 @@
 #include "base/error.h"
 #include "base/metrics.h"
 
-/* Called on the admin thread: must be thread-safe and quick. */
+/* Called on the listener's threads, several at once: must be thread-safe and, except reload, quick. */
 struct admin_service {
     void *arg;
     /* true when traffic or work can be taken; adds one line a check ("redis: ok\n"). GET /readyz: 200 or 503. */
@@ -18,7 +18,8 @@ struct admin_service {
     void (*status)(void *arg, struct buf *out);
     /* Refreshes gauges before GET /metrics; may be NULL. */
     void (*measure)(void *arg);
-    /* Reloads the scripts. POST /reload: 200 {"generation":…,"hash":…} (out) or 409 {"error":…}. */
+    /* Reloads the scripts; the others are called meanwhile. POST /reload: 200 {"generation":…,"hash":…} (out) or 409
+     * {"error":…}. */
     bool (*reload)(void *arg, struct buf *out, struct error *err);
     struct metrics *metrics;
 };

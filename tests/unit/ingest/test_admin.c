@@ -5,6 +5,7 @@
 
 #include <arpa/inet.h>
 #include <poll.h>
+#include <semaphore.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -16,6 +17,7 @@
 
 struct fake {
     bool is_ready, may_reload;
+    sem_t *begun, *may_end; /* NULL: a reload takes no time */
     int reloads;
 };
 
@@ -35,6 +37,10 @@ static bool on_reload(void *arg, struct buf *out, struct error *err)
 {
     struct fake *fake = arg;
     fake->reloads++;
+    if (fake->begun != NULL) {
+        sem_post(fake->begun);
+        sem_wait(fake->may_end);
+    }
     if (!fake->may_reload) {
         error_set(err, "validate.lua:3: \"oops\"");
         return false;
@@ -54,7 +60,7 @@ static int set_up(void **state)
 {
     struct fixture *f = calloc(1, sizeof *f);
     struct error err;
-    f->fake = (struct fake){true, true, 0};
+    f->fake = (struct fake){.is_ready = true, .may_reload = true};
     f->metrics = metrics_new();
     metric_add(metrics_counter(f->metrics, "waybill_test_total", NULL, "A test."), 7);
     struct admin_service service = {
@@ -73,8 +79,7 @@ static int tear_down(void **state)
     return 0;
 }
 
-/* The whole answer to one request. */
-static const char *ask(struct fixture *f, const char *method, const char *path)
+static int send_request(struct fixture *f, const char *method, const char *path)
 {
     struct address address;
     struct error err;
@@ -87,6 +92,11 @@ static const char *ask(struct fixture *f, const char *method, const char *path)
     int len = snprintf(request, sizeof request,
                        "%s %s HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}", method, path);
     assert_int_equal(write(fd, request, (size_t)len), len);
+    return fd;
+}
+
+static const char *read_answer(struct fixture *f, int fd)
+{
     size_t got = 0;
     ssize_t n;
     while ((n = read(fd, f->answer + got, sizeof f->answer - 1 - got)) > 0)
@@ -94,6 +104,12 @@ static const char *ask(struct fixture *f, const char *method, const char *path)
     f->answer[got] = '\0';
     close(fd);
     return f->answer;
+}
+
+/* The whole answer to one request. */
+static const char *ask(struct fixture *f, const char *method, const char *path)
+{
+    return read_answer(f, send_request(f, method, path));
 }
 
 static void assert_answer(struct fixture *f, const char *method, const char *path, int status, const char *part)
@@ -137,6 +153,30 @@ static void reload(void **state)
     f->fake.may_reload = false;
     assert_answer(f, "POST", "/reload", 409, "{\"error\":\"validate.lua:3: \\\"oops\\\"\"}");
     assert_int_equal(f->fake.reloads, 2);
+}
+
+/* What an operator asks while scripts load must not look as if the service were dead. */
+static void a_long_reload_holds_up_nobody(void **state)
+{
+    struct fixture *f = *state;
+    sem_t begun, may_end;
+    sem_init(&begun, 0, 0);
+    sem_init(&may_end, 0, 0);
+    f->fake.begun = &begun;
+    f->fake.may_end = &may_end;
+    int fd = send_request(f, "POST", "/reload");
+    sem_wait(&begun);
+    struct error err = {""};
+    static const char *const paths[] = {"/livez", "/readyz", "/metrics", "/status"};
+    bool answered = true;
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++)
+        answered = answered && probe_ask(admin_address(f->admin), paths[i], 10000, &err);
+    sem_post(&may_end);
+    assert_string_equal(err.text, "");
+    assert_true(answered);
+    assert_non_null(strstr(read_answer(f, fd), "{\"generation\":2}"));
+    sem_destroy(&begun);
+    sem_destroy(&may_end);
 }
 
 static void anything_else(void **state)
@@ -257,6 +297,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(not_ready_is_503, set_up, tear_down),
         cmocka_unit_test_setup_teardown(head_has_no_body, set_up, tear_down),
         cmocka_unit_test_setup_teardown(reload, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_long_reload_holds_up_nobody, set_up, tear_down),
         cmocka_unit_test_setup_teardown(anything_else, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_port_in_use_is_said, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_probe_hears_how_the_service_is, set_up, tear_down),
