@@ -21,6 +21,14 @@ void signals_block(void)
     signal(SIGPIPE, SIG_IGN);
 }
 
+bool signals_stop_is_pending(void)
+{
+    sigset_t pending;
+    sigpending(&pending);
+    return sigismember(&pending, SIGTERM) == 1 || sigismember(&pending, SIGINT) == 1;
+}
+
+/* Of several that are pending the system hands out the lowest number first, which is HUP. */
 enum signal_event signals_wait(int timeout_ms)
 {
     sigset_t set = handled();
@@ -31,5 +39,5 @@ enum signal_event signals_wait(int timeout_ms)
     } while (signo < 0 && errno == EINTR);
     if (signo < 0)
         return SIGNAL_NONE;
-    return signo == SIGHUP ? SIGNAL_RELOAD : SIGNAL_STOP;
+    return signo == SIGHUP && !signals_stop_is_pending() ? SIGNAL_RELOAD : SIGNAL_STOP;
 }

@@ -15,6 +15,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/signals.h"
 #include "ingest/loop.h"
 #include "ingest/measures.h"
 #include "ingest/tls.h"
@@ -37,8 +38,9 @@ struct ingest {
     size_t n_loops;
     atomic_bool draining;
 
-    pthread_mutex_t reload_lock; /* one reload at a time; guards what follows */
-    struct script_set *scripts;
+    pthread_mutex_t reload_lock; /* one reload at a time */
+    pthread_mutex_t lock;        /* guards what follows; never held for long */
+    struct script_set *scripts;  /* changes under both locks */
 };
 
 /* ---- scripts ---- */
@@ -49,6 +51,12 @@ struct load {
     struct config_secret *secrets;
     size_t n_secrets;
 };
+
+static bool is_stopping(const void *arg)
+{
+    const struct ingest *ingest = arg;
+    return atomic_load(&ingest->draining) || signals_stop_is_pending();
+}
 
 static struct policy *new_policy(const struct ingest *ingest, const struct load *load, bool quiet, struct error *err)
 {
@@ -62,6 +70,7 @@ static struct policy *new_policy(const struct ingest *ingest, const struct load 
         .schedule = {config->retry_base_ms, config->retry_factor, config->retry_cap_ms, config->retry_attempts},
         .secrets = load->secrets,
         .n_secrets = load->n_secrets,
+        .stop = {ingest, script_set_generation(load->set) == 1 ? NULL : is_stopping},
         .metrics = ingest->metrics};
     return policy_new(load->set, &options, err);
 }
@@ -104,8 +113,11 @@ static void configure_rates(struct ingest *ingest, const struct policy *policy)
 
 static void adopt_scripts(struct ingest *ingest, struct script_set *set)
 {
-    script_set_release(ingest->scripts);
+    pthread_mutex_lock(&ingest->lock);
+    struct script_set *old = ingest->scripts;
     ingest->scripts = set;
+    pthread_mutex_unlock(&ingest->lock);
+    script_set_release(old);
     metric_set(ingest->measures.generation, script_set_generation(set));
 }
 
@@ -278,6 +290,7 @@ struct ingest *ingest_start(const struct config *config, struct error *err)
     measures_open(&ingest->measures, ingest->metrics);
     ingest->http = loop_http_new(config);
     pthread_mutex_init(&ingest->reload_lock, NULL);
+    pthread_mutex_init(&ingest->lock, NULL);
     if (start(ingest, err))
         return ingest;
     (void)ingest_drain(ingest);
@@ -290,7 +303,7 @@ const char *ingest_address(const struct ingest *ingest)
     return ingest->address;
 }
 
-/* ---- what operators see; on the admin thread ---- */
+/* ---- what operators see; on the admin listener's threads ---- */
 
 /* All loops together: ready when each is. */
 static struct loop_report report_of_all(const struct ingest *ingest)
@@ -321,12 +334,12 @@ static bool answer_ready(void *arg, struct buf *out)
 
 static void write_scripts(struct ingest *ingest, struct json_writer *w)
 {
-    pthread_mutex_lock(&ingest->reload_lock);
+    pthread_mutex_lock(&ingest->lock);
     json_object_open(w);
     json_member_int(w, "generation", script_set_generation(ingest->scripts));
     json_member_text(w, "hash", script_set_hash(ingest->scripts));
     json_object_close(w);
-    pthread_mutex_unlock(&ingest->reload_lock);
+    pthread_mutex_unlock(&ingest->lock);
 }
 
 static void answer_status(void *arg, struct buf *out)
@@ -419,5 +432,6 @@ void ingest_free(struct ingest *ingest)
     measures_close(&ingest->measures);
     metrics_free(ingest->metrics);
     pthread_mutex_destroy(&ingest->reload_lock);
+    pthread_mutex_destroy(&ingest->lock);
     free(ingest);
 }

@@ -7,6 +7,7 @@
 
 #define LOAD_TIME_FACTOR 10
 #define LOAD_TIME_MIN_MS 2000
+#define LOAD_TIME_MAX_MS 5000 /* who asked for a reload waits for it, and perhaps a stop too */
 
 /* Loads a main script: its function goes to the registry, its checks run. */
 static void load_main(lua_State *L, enum script_role role, const char *name)
@@ -51,14 +52,18 @@ static int load_body(lua_State *L)
     return 0;
 }
 
+static int64_t load_time_ms(const struct policy_options *options)
+{
+    int64_t ms = options->time_ms * LOAD_TIME_FACTOR;
+    return ms < LOAD_TIME_MIN_MS ? LOAD_TIME_MIN_MS : ms > LOAD_TIME_MAX_MS ? LOAD_TIME_MAX_MS : ms;
+}
+
 bool policy_build(struct policy *policy, struct error *err)
 {
     if (!sandbox_open(policy, err))
         return false;
-    int64_t time_ms = policy->options.time_ms * LOAD_TIME_FACTOR;
     policy->loading = true;
-    enum run_result result =
-        sandbox_run(policy, load_body, NULL, time_ms < LOAD_TIME_MIN_MS ? LOAD_TIME_MIN_MS : time_ms);
+    enum run_result result = sandbox_run(policy, load_body, NULL, load_time_ms(&policy->options));
     policy->loading = false;
     if (result == RUN_OK) {
         lua_gc(policy->L, LUA_GCCOLLECT);

@@ -60,18 +60,25 @@ struct policy_host {
                  struct error *err);
 };
 
+/* Whether the process is to end: loading is given up then, and fails. For reloads; what once was built goes on. */
+struct policy_stop {
+    const void *arg;
+    bool (*is_wanted)(const void *arg); /* NULL: never. Often asked, on the thread that loads */
+};
+
 struct policy_options {
     enum policy_role role;
     int64_t memory_bytes; /* of the state, all in all */
-    int64_t time_ms;      /* wall time of one call of validate or process; loading and self-checks get 10 times this, at
-                             least 2 s */
-    bool simulate;        /* waybill.simulate for scripts */
-    bool quiet;           /* another policy of the same load has warned of what sources.lua lacks */
+    int64_t time_ms; /* wall time of one call of validate or process; loading and self-checks get 10 times this, but
+                        2 s to 5 s */
+    bool simulate;   /* waybill.simulate for scripts */
+    bool quiet;      /* another policy of the same load has warned of what sources.lua lacks */
     struct retry_schedule schedule;      /* the built-in one; scripts see it and may deviate */
     const struct config_secret *secrets; /* ingest: kept as a pointer during policy_new only */
     size_t n_secrets;
     struct policy_host host;
     struct policy_http http;
+    struct policy_stop stop;
     struct metrics *metrics; /* for waybill_script_errors_total{script=…,kind=…} and scripts' own counters */
 };
 

@@ -15,6 +15,7 @@
 #include "policy/state.h"
 
 #define HOOK_INSTRUCTIONS 10000
+#define END_TEXT_BYTES    64
 
 /* "process.lua:12: " of the innermost running line of a script, or "". Allocates nothing and never raises, so that it
  * may be called from within the allocator. */
@@ -71,10 +72,20 @@ static int on_panic(lua_State *L)
     abort();
 }
 
+static void describe_end(const struct sandbox *sandbox, char *out, size_t size)
+{
+    if (sandbox->given_up)
+        snprintf(out, size, "loading was given up: the service stops");
+    else
+        snprintf(out, size, "time limit of %lld ms reached", (long long)sandbox->time_ms);
+}
+
 static void raise_time_limit(lua_State *L, int level)
 {
+    char text[END_TEXT_BYTES];
+    describe_end(&policy_of(L)->sandbox, text, sizeof text);
     luaL_where(L, level);
-    lua_pushfstring(L, "time limit of %I ms reached", (LUAI_UACINT)policy_of(L)->sandbox.time_ms);
+    lua_pushstring(L, text);
     lua_concat(L, 2);
     lua_error(L);
 }
@@ -86,11 +97,21 @@ static int64_t thread_cpu_us(void)
     return (int64_t)used.tv_sec * 1000000 + used.tv_nsec / 1000;
 }
 
-/* The CPU time is counted from the first look on, which spares the many short calls that are never looked at. */
-static bool is_over_time(struct sandbox *sandbox)
+/* Only the first build can be given up: a running policy that is built again is needed for events in hand. */
+static bool is_unwanted(const struct policy *policy)
 {
+    const struct policy_stop *stop = &policy->options.stop;
+    return policy->loading && !policy->built && stop->is_wanted != NULL && stop->is_wanted(stop->arg);
+}
+
+/* The CPU time is counted from the first look on, which spares the many short calls that are never looked at. */
+static bool is_over_time(struct policy *policy)
+{
+    struct sandbox *sandbox = &policy->sandbox;
     if (sandbox->time_over)
         return true;
+    if (is_unwanted(policy))
+        return sandbox->time_over = sandbox->given_up = true;
     if (sandbox->cpu_from_us < 0)
         sandbox->cpu_from_us = thread_cpu_us();
     if (mono_is_past(sandbox->deadline, clock_mono()))
@@ -101,7 +122,7 @@ static bool is_over_time(struct sandbox *sandbox)
 static void on_count(lua_State *L, lua_Debug *unused)
 {
     (void)unused;
-    if (!is_over_time(&policy_of(L)->sandbox))
+    if (!is_over_time(policy_of(L)))
         return;
     lua_sethook(L, on_count, LUA_MASKCOUNT, 1);
     raise_time_limit(L, 0);
@@ -171,7 +192,7 @@ static void arm(struct policy *policy, int64_t time_ms)
     struct sandbox *sandbox = &policy->sandbox;
     if (sandbox->time_over)
         lua_sethook(policy->L, on_count, LUA_MASKCOUNT, HOOK_INSTRUCTIONS);
-    sandbox->time_over = sandbox->memory_over = false;
+    sandbox->time_over = sandbox->memory_over = sandbox->given_up = false;
     sandbox->refused_at[0] = '\0';
     sandbox->limit_bytes = (size_t)policy->options.memory_bytes;
     sandbox->time_ms = time_ms;
@@ -212,9 +233,11 @@ enum run_result sandbox_run(struct policy *policy, lua_CFunction body, void *rec
     keep_error(policy);
     lua_settop(L, 0);
     if (policy->sandbox.time_over) {
-        if (memmem(policy->error_text.data, policy->error_text.len, "time limit", strlen("time limit")) == NULL) {
+        char text[END_TEXT_BYTES];
+        describe_end(&policy->sandbox, text, sizeof text);
+        if (memmem(policy->error_text.data, policy->error_text.len, text, strlen(text)) == NULL) {
             buf_clear(&policy->error_text); /* the script caught the error and ended some other way */
-            buf_printf(&policy->error_text, "time limit of %lld ms reached", (long long)time_ms);
+            buf_add_text(&policy->error_text, text);
         }
         return RUN_TIME_LIMIT;
     }
@@ -234,7 +257,7 @@ int64_t sandbox_remaining_ms(const struct policy *policy)
 
 void sandbox_check_work(lua_State *L)
 {
-    if (!is_over_time(&policy_of(L)->sandbox))
+    if (!is_over_time(policy_of(L)))
         return;
     lua_sethook(L, on_count, LUA_MASKCOUNT, 1);
     raise_time_limit(L, 1);

@@ -25,6 +25,7 @@ struct sandbox {
     int64_t time_ms;             /* the limit that the deadline came from, for messages */
     int64_t cpu_from_us;         /* of the thread, when the clock was first looked at; -1: not yet */
     bool time_over, memory_over; /* sticky until the next run */
+    bool given_up;               /* with time_over: not for its time, but as the process is to end */
     char refused_at[160];        /* the line that was running when memory was last refused: "process.lua:12: " */
 };
 

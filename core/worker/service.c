@@ -12,6 +12,7 @@
 #include "admin/admin.h"
 #include "base/id.h"
 #include "base/json.h"
+#include "base/signals.h"
 #include "worker/keeper.h"
 
 struct service {
@@ -25,8 +26,9 @@ struct service {
     sem_t ended;        /* counts the threads that are at their end */
     struct admin *admin;
 
-    pthread_mutex_t reload_lock; /* guards what follows: reloads come from the main and the admin thread */
-    uint32_t generation;
+    pthread_mutex_t reload_lock; /* one reload at a time: they come from the main thread and the admin listener's */
+    pthread_mutex_t lock;        /* guards what follows; never held for long */
+    uint32_t generation;         /* changes under both locks */
     char script_hash[65];
 };
 
@@ -42,6 +44,12 @@ static bool host_find(void *arg, struct slice collection, struct slice id, struc
     return result == STORE_OK || result == STORE_NOT_FOUND;
 }
 
+static bool is_stopping(const void *arg)
+{
+    const struct service *s = arg;
+    return atomic_load(&s->shared.stopping) || signals_stop_is_pending();
+}
+
 static struct policy *build_policy(struct service *s, struct pipeline *pipeline, struct script_set *scripts,
                                    struct error *err)
 {
@@ -54,6 +62,7 @@ static struct policy *build_policy(struct service *s, struct pipeline *pipeline,
         .schedule = {config->retry_base_ms, config->retry_factor, config->retry_cap_ms, config->retry_attempts},
         .host = {pipeline, host_find},
         .http = {pipeline->http, http_client_perform},
+        .stop = {s, script_set_generation(scripts) == 1 ? NULL : is_stopping},
         .metrics = s->registry,
     };
     return policy_new(scripts, &options, err);
@@ -84,8 +93,10 @@ static bool load_generation(struct service *s, struct error *err)
     if (policies != NULL) {
         for (size_t i = 0; i < s->n_pipelines; i++)
             pipeline_offer(&s->pipelines[i], policies[i]);
+        pthread_mutex_lock(&s->lock);
         s->generation++;
         snprintf(s->script_hash, sizeof s->script_hash, "%s", script_set_hash(scripts));
+        pthread_mutex_unlock(&s->lock);
         metric_set(s->shared.metrics.generation, s->generation);
         free(policies);
     }
@@ -150,10 +161,10 @@ static bool admin_ready(void *arg, struct buf *out)
 
 static void write_scripts(struct service *s, struct json_writer *w)
 {
-    pthread_mutex_lock(&s->reload_lock);
+    pthread_mutex_lock(&s->lock);
     json_member_int(w, "generation", s->generation);
     json_member_text(w, "hash", s->script_hash);
-    pthread_mutex_unlock(&s->reload_lock);
+    pthread_mutex_unlock(&s->lock);
 }
 
 static void write_queue(struct service *s, struct json_writer *w)
@@ -308,6 +319,7 @@ static void service_free(struct service *s)
     store_close(s->shared.store);
     breaker_free(&s->shared.breaker);
     pthread_mutex_destroy(&s->reload_lock);
+    pthread_mutex_destroy(&s->lock);
     sem_destroy(&s->ended);
     free(s->pipelines);
     free(s->threads);
@@ -317,10 +329,10 @@ static void service_free(struct service *s)
 /* Under the lock, as a reload may come as soon as the admin listener is there. */
 static void log_ready(struct service *s)
 {
-    pthread_mutex_lock(&s->reload_lock);
+    pthread_mutex_lock(&s->lock);
     log_info("ready", LOG_S("worker", s->shared.name), LOG_S("admin", s->shared.config->admin_listen),
              LOG_I("threads", s->shared.config->threads), LOG_S("scripts", s->script_hash));
-    pthread_mutex_unlock(&s->reload_lock);
+    pthread_mutex_unlock(&s->lock);
 }
 
 struct service *service_start(const struct config *config, struct metrics *metrics, struct error *err)
@@ -333,6 +345,7 @@ struct service *service_start(const struct config *config, struct metrics *metri
     s->pipelines = memory_alloc(s->n_pipelines * sizeof *s->pipelines);
     s->threads = memory_alloc((s->n_pipelines + 1) * sizeof *s->threads);
     pthread_mutex_init(&s->reload_lock, NULL);
+    pthread_mutex_init(&s->lock, NULL);
     sem_init(&s->ended, 0, 0);
     breaker_init(&s->shared.breaker);
     worker_metrics_init(&s->shared.metrics, metrics);

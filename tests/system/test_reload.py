@@ -1,5 +1,6 @@
 """Reloading scripts: a broken one changes nothing, a good one is taken without dropping a request (promise P6)."""
 
+import concurrent.futures
 import signal
 
 import pytest
@@ -10,7 +11,7 @@ from lib.traffic import traffic
 
 @pytest.fixture(scope="module")
 def stack(module_stacks):
-    """Scripts may take ten times this limit to load."""
+    """Scripts may take ten times this limit to load, and 2 s at least."""
     return module_stacks({"WAYBILL_HANDLER_LIMIT_MS": 200})
 
 
@@ -81,6 +82,27 @@ def test_endless_script_changes_nothing_and_holds_up_nobody(stack, service, scri
     wait_succeeded(stack, event)
     wait_for(lambda: f"{script.name}" in service.log()[seen:], 30)
     assert scripts_of(service) == before
+
+
+@pytest.mark.parametrize("how", ["signal", "admin"])
+@pytest.mark.parametrize("name", ["ingest", "worker"])
+def test_a_reload_without_end_hides_nothing_and_a_stop_ends_it(make_stack, name, how):
+    """Even where scripts have much time: while one loads the admin listener answers, and SIGTERM is not kept waiting."""
+    stack = make_stack({"WAYBILL_HANDLER_LIMIT_MS": 20000, "WAYBILL_LEASE_MS": 60000, "WAYBILL_VALIDATE_LIMIT_MS": 5000})
+    service = getattr(stack, name)
+    stack.write_script(SCRIPT[service.name], "log.info('it begins')\nwhile true do end\n")
+    seen = service.log_size()
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        if how == "signal":
+            service.signal(signal.SIGHUP)
+        else:
+            pool.submit(service.reload)  # answered or cut off by the stop
+        wait_for(lambda: "it begins" in service.log()[seen:], 10, "the script loads")
+        for path in ("/livez", "/readyz", "/metrics", "/status"):
+            assert service.admin(path, timeout=10).status_code == 200
+        assert "reload failed" not in service.log()[seen:]
+        assert service.stop() == 0
+        assert "loading was given up" in service.log()[seen:]
 
 
 @pytest.mark.parametrize("how", ["signal", "admin"])

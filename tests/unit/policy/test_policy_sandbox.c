@@ -284,6 +284,71 @@ static void bad_scripts_do_not_load(void **state)
     }
 }
 
+/* However long a call may take, who waits for a reload does not wait for minutes. */
+static void endless_loading_is_stopped_soon(void **state)
+{
+    (void)state;
+    struct policy_options options = harness_options(POLICY_WORKER);
+    options.time_ms = 60000;
+    struct error err;
+    assert_null(harness_policy(
+        &options, (struct file[]){{"process.lua", "while true do end"}, {"retry_policy.lua", RETRY}, {0}}, &err));
+    assert_non_null(strstr(err.text, "process.lua:1: time limit of 5000 ms"));
+}
+
+static bool is_wanted(const void *arg)
+{
+    return *(const bool *)arg;
+}
+
+static void loading_is_given_up_for_a_stop(void **state)
+{
+    (void)state;
+    static const char *const scripts[] = {"while true do end",
+                                          "while true do pcall(function() while true do end end) end",
+                                          "string.find(('a'):rep(30), ('a?'):rep(30) .. ('a'):rep(31))"};
+    bool stop = true;
+    struct policy_options options = harness_options(POLICY_WORKER);
+    options.stop = (struct policy_stop){&stop, is_wanted};
+    for (size_t i = 0; i < sizeof scripts / sizeof *scripts; i++) {
+        struct error err;
+        assert_null(harness_policy(
+            &options, (struct file[]){{"process.lua", scripts[i]}, {"retry_policy.lua", RETRY}, {0}}, &err));
+        assert_non_null(strstr(err.text, "loading was given up"));
+    }
+}
+
+/* What was loaded is needed for what is in hand: it is also built again then. */
+static void a_stop_leaves_what_runs_alone(void **state)
+{
+    (void)state;
+    bool stop = false;
+    struct policy_options options = harness_options(POLICY_WORKER);
+    options.stop = (struct policy_stop){&stop, is_wanted};
+    struct error err;
+    struct policy *policy =
+        harness_policy(&options,
+                       (struct file[]){{"process.lua", "local hoard = {}\n"
+                                                       "for i = 1, 100000 do hoard[1] = nil end\n"
+                                                       "return function()\n"
+                                                       "  hoard[#hoard + 1] = ('x'):rep(1000000) .. #hoard\n"
+                                                       "end"},
+                                       {"retry_policy.lua", RETRY},
+                                       {0}},
+                       &err);
+    assert_non_null(policy);
+    stop = true;
+    struct arena *arena = arena_new();
+    struct event event = harness_event("{}");
+    for (int i = 0; i < 60; i++) {
+        struct outcome out;
+        harness_run(policy, &event, 0, arena, &out);
+        assert_int_equal(out.kind, OUTCOME_SUCCESS);
+    }
+    policy_free(policy);
+    arena_free(arena);
+}
+
 static void tests_of_the_other_role_are_left_alone(void **state)
 {
     (void)state;
@@ -369,6 +434,9 @@ int main(void)
         cmocka_unit_test(objects_die_with_the_call),
         cmocka_unit_test(a_full_state_is_built_again),
         cmocka_unit_test(bad_scripts_do_not_load),
+        cmocka_unit_test(endless_loading_is_stopped_soon),
+        cmocka_unit_test(loading_is_given_up_for_a_stop),
+        cmocka_unit_test(a_stop_leaves_what_runs_alone),
         cmocka_unit_test(tests_of_the_other_role_are_left_alone),
         cmocka_unit_test(generations_stand_side_by_side),
         cmocka_unit_test(a_folder_that_is_not_there_says_so),
