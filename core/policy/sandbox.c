@@ -255,6 +255,13 @@ int64_t sandbox_remaining_ms(const struct policy *policy)
     return left < 0 ? 0 : left;
 }
 
+void sandbox_excuse_delay(struct policy *policy, mono_time due)
+{
+    int64_t late_us = clock_mono().us - due.us;
+    if (late_us > 0)
+        policy->sandbox.deadline.us += late_us;
+}
+
 void sandbox_check_work(lua_State *L)
 {
     if (!is_over_time(policy_of(L)))

@@ -80,6 +80,8 @@ int sandbox_push_handler(lua_State *L);
  * counts as the result. Raises. */
 void sandbox_call_script(lua_State *L, int n_args);
 int64_t sandbox_remaining_ms(const struct policy *policy);
+/* Puts the deadline off by as much as now is later than a wait was to end. */
+void sandbox_excuse_delay(struct policy *policy, mono_time due);
 /* Raises when the script is over its time: in C code that works for long. */
 void sandbox_check_work(lua_State *L);
 /* Raises when the deadline is past: before and after anything that blocks. */

@@ -1,8 +1,12 @@
 /* Limits and the walls of the sandbox: what a script cannot do, and that the state lives on afterwards. */
 #include "../check.h"
 
+#include <signal.h>
 #include <stdio.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include "base/clock.h"
 #include "base/memory.h"
 #include "harness.h"
 
@@ -71,6 +75,68 @@ static void endless_work_is_stopped(void **state)
         {"return function() pcall(time.sleep_ms, 60000) pcall(time.sleep_ms, 60000) end", OUTCOME_TIME_LIMIT, ""},
     };
     check_attempts(attempts, sizeof attempts / sizeof *attempts, 200);
+}
+
+static bool says_it_runs(void *fd, struct slice collection, struct slice id, struct arena *arena, struct slice *json,
+                         struct error *err)
+{
+    (void)collection, (void)id, (void)arena, (void)err;
+    *json = (struct slice){0};
+    return write(*(const int *)fd, "", 1) == 1;
+}
+
+/* In a process of its own: says when it runs, then sleeps within its limit. */
+static int sleep_for_a_while(int fd)
+{
+    struct policy_options options = harness_options(POLICY_WORKER);
+    options.time_ms = 2000;
+    options.host = (struct policy_host){&fd, says_it_runs};
+    struct error err;
+    struct policy *policy = harness_policy(
+        &options,
+        (struct file[]){{"process.lua", "return function() mongo.find('a', 'b') time.sleep_ms(400) return {} end"},
+                        {"retry_policy.lua", "return function() return default() end"},
+                        {0}},
+        &err);
+    if (policy == NULL)
+        return 1;
+    struct event event = harness_event("{}");
+    struct outcome out;
+    harness_run(policy, &event, 0, arena_new(), &out);
+    return out.kind == OUTCOME_SUCCESS ? 0 : 2;
+}
+
+static char state_of(pid_t pid)
+{
+    char path[64], text[256] = "";
+    snprintf(path, sizeof path, "/proc/%ld/stat", (long)pid);
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    assert_non_null(fgets(text, sizeof text, file));
+    fclose(file);
+    return *(strrchr(text, ')') + 2);
+}
+
+/* The freeze is not the script's fault. */
+static void a_freeze_while_it_sleeps_is_not_charged(void **state)
+{
+    (void)state;
+    int fds[2], status;
+    char byte;
+    assert_int_equal(pipe(fds), 0);
+    pid_t child = fork();
+    if (child == 0)
+        _exit(sleep_for_a_while(fds[1]));
+    assert_int_equal(read(fds[0], &byte, 1), 1);
+    while (state_of(child) == 'R')
+        clock_sleep_ms(1);
+    kill(child, SIGSTOP);
+    clock_sleep_ms(2500);
+    kill(child, SIGCONT);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    close(fds[0]);
+    close(fds[1]);
 }
 
 static void memory_is_limited(void **state)
@@ -427,6 +493,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(endless_work_is_stopped),
+        cmocka_unit_test(a_freeze_while_it_sleeps_is_not_charged),
         cmocka_unit_test(memory_is_limited),
         cmocka_unit_test(long_library_calls_are_refused),
         cmocka_unit_test(nothing_leads_out),
