@@ -149,6 +149,8 @@ static bool set_concern(mongoc_uri_t *uri, struct error *err)
     return acknowledged;
 }
 
+/* A pool, though a thread keeps its client for life, for the sake of the pool's monitor: it sees within a heartbeat
+ * that a server is back. A client without one leaves a server that has failed alone for five seconds. */
 struct store *store_open(const struct store_options *options, struct error *err)
 {
     int64_t lease_ms = options->lease_ms > 0 ? options->lease_ms : DEFAULT_LEASE_MS;
