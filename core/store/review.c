@@ -70,13 +70,13 @@ static enum store_result revive_event(struct store_client *client, const bson_t 
 }
 
 /* The letter of this very death becomes replayed; one that tells of a later death stays unreviewed. */
-static enum store_result mark_replayed(struct store_client *client, const struct replay *replay,
-                                       const struct event *event, struct error *err)
+static enum store_result mark_replayed(struct store_client *client, const struct replay *replay, struct slice ingest_id,
+                                       int64_t attempt, struct error *err)
 {
     bson_t filter = BSON_INITIALIZER, update = BSON_INITIALIZER;
-    int64_t attempt = (int64_t)event->attempt - 1, matched = 0;
+    int64_t matched = 0;
     put_text(&filter, "_id", replay->key);
-    put_text(&filter, "ingest_id", event->ingest_id);
+    put_text(&filter, "ingest_id", ingest_id);
     put_int(&filter, "attempt", attempt);
     put_operator_text(&filter, "review.status", "$ne", SLICE_LITERAL("replayed"));
     put_review(&update, "replayed", replay->who, (struct slice){0}, attempt, clock_wall());
@@ -86,14 +86,14 @@ static enum store_result mark_replayed(struct store_client *client, const struct
     return result;
 }
 
-/* The letter of the last attempt that the event's document tells of; NULL when there is none. For bson_destroy. */
+/* The letter of the last death that the event's document tells of; NULL when there is none. For bson_destroy. */
 static enum store_result read_letter_of(struct store_client *client, const bson_t *doc, bson_t **letter,
                                         struct error *err)
 {
     enum store_result result = client_get(client, client->letters, get_text(doc, "_id"), letter, err);
     if (result != STORE_OK)
         return result == STORE_NOT_FOUND ? STORE_OK : result;
-    if (get_int(*letter, "attempt", -1) == get_int(doc, "attempt", -2) &&
+    if (get_int(*letter, "attempt", -1) <= get_int(doc, "attempt", -2) && /* else a death that is being recorded now */
         slice_equal(get_text(*letter, "ingest_id"), get_text(doc, "ingestion.ingest_id")))
         return STORE_OK;
     bson_destroy(*letter);
@@ -148,25 +148,30 @@ static enum store_result revive_dead(struct store_client *client, const struct r
     return STORE_REFUSED;
 }
 
-/* A replay that was cut off after the event's half: since its death nothing has run. */
-static enum store_result check_revived(struct store_client *client, struct slice key, const bson_t *doc,
+/* The event is not dead. Nothing has run since its death: a replay that was cut off after the event's half, to be
+ * finished. It has gone on: such a replay, too, and all that it left to do is the letter, or nobody would ever be done
+ * with it. */
+static enum store_result check_revived(struct store_client *client, const struct replay *replay, const bson_t *doc,
                                        struct error *err)
 {
     struct slice status = get_text(doc, "status");
     bson_t *letter = NULL;
-    bool revived = false;
-    if (slice_is(status, STATUS_RETRY_WAIT)) {
-        enum store_result result = read_letter_of(client, doc, &letter, err);
-        if (result != STORE_OK)
-            return result;
-        revived = letter != NULL;
-        if (letter != NULL)
-            bson_destroy(letter);
+    enum store_result result = read_letter_of(client, doc, &letter, err);
+    if (result != STORE_OK)
+        return result;
+    error_set(err, "%.*s is not dead, it is %.*s", SLICE_ARG(replay->key), SLICE_ARG(status));
+    if (letter == NULL)
+        return STORE_REFUSED;
+    int64_t attempt = get_int(letter, "attempt", 0);
+    bool waits = slice_is(status, STATUS_RETRY_WAIT) && attempt == get_int(doc, "attempt", -1);
+    if (!waits && slice_is(get_text(letter, "review.status"), "unreviewed")) {
+        result = mark_replayed(client, replay, get_text(letter, "ingest_id"), attempt, err);
+        if (result == STORE_OK)
+            error_set(err, "%.*s was replayed before and is %.*s: its letter is marked as replayed now",
+                      SLICE_ARG(replay->key), SLICE_ARG(status));
     }
-    if (revived)
-        return STORE_OK;
-    error_set(err, "%.*s is not dead, it is %.*s", SLICE_ARG(key), SLICE_ARG(status));
-    return STORE_REFUSED;
+    bson_destroy(letter);
+    return result == STORE_OK && !waits ? STORE_REFUSED : result;
 }
 
 static enum store_result replay_event(struct store_client *client, const struct replay *replay, struct arena *arena,
@@ -184,7 +189,7 @@ static enum store_result replay_event(struct store_client *client, const struct 
     if (slice_is(get_text(doc, "status"), STATUS_DEAD))
         result = revive_dead(client, replay, doc, err);
     else
-        result = check_revived(client, key, doc, err);
+        result = check_revived(client, replay, doc, err);
     document_read_kept(doc, arena, event);
     event->replay = slice_keep(arena, replay->who);
     bson_destroy(doc);
@@ -196,7 +201,9 @@ static enum store_result replay_once(struct store_client *client, const struct r
 {
     client_begin(client);
     enum store_result result = replay_event(client, replay, arena, event, err);
-    return result == STORE_OK ? mark_replayed(client, replay, event, err) : result;
+    if (result != STORE_OK)
+        return result;
+    return mark_replayed(client, replay, event->ingest_id, (int64_t)event->attempt - 1, err);
 }
 
 enum store_result store_dead_replay(struct store_client *client, struct slice key, struct slice who, bool discarded_too,

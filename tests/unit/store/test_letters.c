@@ -141,6 +141,25 @@ static void a_replay_that_was_cut_off_is_repeated(void **state)
     assert_int_equal(length_at(bench, "dead_letters", d.key, "reviews"), 1);
 }
 
+/* Whoever was cut off did not come back, and the reconciler queued the event: the letter is all that is left to do. */
+static void a_replay_that_was_cut_off_and_went_well_is_finished(void **state)
+{
+    struct bench *bench = *state;
+    struct delivery d = dead_event(bench, "permanent");
+    struct event event, revived;
+    struct error err = {{0}};
+    fail_commands(bench, "{\"skip\":1}", "\"failCommands\":[\"update\"],\"errorCode\":91");
+    enum store_result result = replay(bench, d.key, &revived, &err);
+    fail_no_more(bench);
+    assert_int_equal(result, STORE_UNAVAILABLE);
+    live_again(bench, &d, &revived, DECISION_SUCCEED);
+    assert_string_equal(text_at(bench, "dead_letters", d.key, "review.status"), "unreviewed");
+    assert_int_equal(replay(bench, d.key, &event, &err), STORE_REFUSED);
+    assert_non_null(strstr(err.text, "succeeded"));
+    assert_string_equal(text_at(bench, "dead_letters", d.key, "review.status"), "replayed");
+    assert_string_equal(text_at(bench, "events", d.key, "status"), "succeeded");
+}
+
 struct slow_replay {
     struct store_client *client;
     struct arena *arena;
@@ -429,6 +448,7 @@ int main(void)
         cmocka_unit_test(replay_gives_the_event_back),
         cmocka_unit_test(a_second_death_is_unreviewed_again),
         cmocka_unit_test(a_replay_that_was_cut_off_is_repeated),
+        cmocka_unit_test(a_replay_that_was_cut_off_and_went_well_is_finished),
         cmocka_unit_test(a_late_review_does_not_hide_a_new_death),
         cmocka_unit_test(discard_is_remembered_with_its_note),
         cmocka_unit_test(a_discard_that_was_cut_off_holds),
