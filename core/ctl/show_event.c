@@ -34,7 +34,7 @@ static void print_event(struct arena *arena, const char *key, const struct json_
     record_line("body SHA-256", json_text(json_get(event, "body_sha256")));
     record_attempts(arena, json_get(event, "attempts"));
     record_body(event);
-    if (slice_is(status, "dead"))
+    if (slice_is(status, "dead") && json_get(event, "discarded") == NULL)
         printf("\nTry it again: waybillctl dlq replay %.*s\n", SLICE_ARG(output_shell_word(arena, key)));
 }
 

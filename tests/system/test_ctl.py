@@ -146,6 +146,8 @@ def test_what_was_discarded_is_replayed_only_when_that_is_meant(stack, dead):
     refused = ctl(stack, "dlq", "replay", identity(dead), code=NOT_GOOD)
     assert "was discarded by" in refused and "a test parcel" in refused and "--discarded" in refused
     assert stack.store.event(identity(dead))["status"] == "dead"
+    shown = ctl(stack, "events", "show", identity(dead))
+    assert "discarded by" in shown and "Try it again" not in shown
     ctl(stack, "dlq", "replay", "--all", "--discarded", code=USAGE)
     ctl(stack, "dlq", "replay", "--discarded", identity(dead))
     wait_succeeded(stack, dead)
