@@ -24,7 +24,7 @@ static const int64_t transient_codes[] = {
 /* In the answer to a command: what it carried can never be stored. */
 static const int64_t document_codes[] = {
     2,     9,     14,    22, /* bad value, failed to parse, wrong type, invalid BSON */
-    73,    166,              /* no name for a collection, a view */
+    73,    121,   166,       /* no name for a collection, against its validator, a view */
     10334, 17419, 17420,     /* too large */
 };
 
