@@ -19,9 +19,9 @@ def test_batch_that_is_too_large_for_the_link(make_stack, relay_to, own_store):
         stack.worker.settings["WAYBILL_MONGO_URL"] = \
             f"mongodb://127.0.0.1:{links[0].port}/{stack.store.database_name}"
 
-    stack = make_stack({"WAYBILL_LEASE_MS": 9000}, prepare=through_relay)  # 1.5 s a command
+    stack = make_stack({"WAYBILL_LEASE_MS": 6000}, prepare=through_relay)  # 1 s a command
     stack.worker.pause()
-    events = [make_event(note="x" * 500_000) for _ in range(16)]
+    events = [make_event(note="x" * 300_000) for _ in range(8)]
     for event in events:
         stack.accept(event)
     links[0].bytes_per_s = 1_000_000
@@ -33,13 +33,13 @@ def test_batch_that_is_too_large_for_the_link(make_stack, relay_to, own_store):
 @pytest.mark.slow
 def test_store_that_needs_most_of_its_time_for_each_command(make_stack):
     """All commands of a batch together take longer than one try may: the next try goes on where it ended."""
-    stack = make_stack({"WAYBILL_LEASE_MS": 9000})  # 1.5 s a command, 4.5 s a try
+    stack = make_stack({"WAYBILL_LEASE_MS": 6000})  # 1 s a command, 3 s a try
     stack.worker.pause()
     wait_for(lambda: stack.redis.client.info("clients")["blocked_clients"] == 0, 5, "the last taking has ended")
     dead, good = make_event(simulate={"fail": "permanent"}), make_event()
     stack.accept(dead)  # both are then taken as one batch
     stack.accept(good)
-    stack.store.fail(COMMANDS, block_ms=1200)
+    stack.store.fail(COMMANDS, block_ms=800)
     stack.worker.resume()
     wait_dead(stack, dead, 60)
     check_unharmed(stack, [good], timeout=60)

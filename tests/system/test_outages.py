@@ -270,6 +270,7 @@ def test_store_that_fails_every_command(make_stack, fault):
     check_unharmed(stack, events)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["insert", "update"])
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
 def test_store_that_fails_a_few_times(make_stack_once, command, fault):
