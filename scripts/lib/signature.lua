@@ -63,20 +63,20 @@ local function standard_webhooks_keys(name, secrets)
 end
 
 -- What a request signs, hashed no more often than there is a need: whoever knows no secret can send as many wrong
--- signatures as fit, and a large body with them.
+-- signatures as fit, and a large body with them. At a key's number stands its HMAC, once made.
 local function signed_by(id, timestamp, body)
-    return { id = id, timestamp = timestamp, body = body, macs = {}, verified = 0 }
+    return { id = id, timestamp = timestamp, body = body, verified = 0 }
 end
 
 -- The number of the first key that made this signature, or nil. Each key's HMAC is made once for all signatures.
 local function match_hmac(keys, signature, signed)
-    local macs = signed.macs
     for number, key in ipairs(keys) do
         if key.hmac and #signature == HMAC_BYTES then
-            macs[number] = macs[number] or hmac(key.hmac, signed.id, ".", signed.timestamp, ".", signed.body)
-            if equal(signature, macs[number]) then
+            local mac = signed[number] or hmac(key.hmac, signed.id, ".", signed.timestamp, ".", signed.body)
+            if equal(signature, mac) then
                 return number
             end
+            signed[number] = mac
         end
     end
 end
