@@ -142,11 +142,12 @@ static void stalled(void **state)
     struct queue_adder *adder = ready_adder();
     struct counts counts = {0};
     (void)state;
-    server_pause(&server);
     mono_time start = clock_mono();
+    server_pause(&server);
     assert_int_equal(add_many(adder, 10, &counts), 10);
     assert_true(poll_loop_run(loop, adder_is_idle, adder, 5000));
-    assert_in_range(mono_elapsed_ms(start, clock_mono()), TIMEOUT_MS - 10, TIMEOUT_MS + 1000);
+    /* The measuring may have been waiting for its answer already when Redis stopped. */
+    assert_in_range(mono_elapsed_ms(start, clock_mono()), TIMEOUT_MS / 2, TIMEOUT_MS + 1000);
     assert_int_equal(counts.unavailable, 10);
     assert_false(queue_adder_is_ready(adder));
     poll_loop_run(loop, NULL, NULL, TIMEOUT_MS + 300); /* connecting works, greeting does not */
