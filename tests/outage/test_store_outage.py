@@ -14,24 +14,10 @@ from relay import CLOSE, SILENT
 LEASE_S = 2.0
 
 
-@pytest.fixture
-def cut_off(make_stack, relay_to, own_store, request):
-    """(stack, the relay between its worker and the store); settings by indirect parameter"""
-    links = []
-
-    def through_relay(stack):
-        links.append(relay_to(stack.store.port))
-        stack.worker.settings["WAYBILL_MONGO_URL"] = \
-            f"mongodb://127.0.0.1:{links[0].port}/{stack.store.database_name}"
-
-    stack = make_stack(getattr(request, "param", None), prepare=through_relay)
-    return stack, links[0]
-
-
 @pytest.mark.parametrize("redis_connections", ["stay", "break"])
-def test_what_was_taken_stays_its_owners(cut_off, redis_connections):
+def test_what_was_taken_stays_its_owners(over_link, redis_connections):
     """One worker loses its way to the store in the middle of an event, for several leases; another has it and is idle."""
-    stack, link = cut_off
+    stack, link = over_link
     other = stack.add_worker().start()
     stack.worker.pause()  # so that the event goes to the first
     other.stop()
@@ -57,8 +43,8 @@ def test_what_was_taken_stays_its_owners(cut_off, redis_connections):
     assert f"-{stack.worker.pid}-" in attempt["worker"]
 
 
-def test_breaker_stops_taking_and_says_so(cut_off):
-    stack, link = cut_off
+def test_breaker_stops_taking_and_says_so(over_link):
+    stack, link = over_link
     assert stack.worker.metrics().total("waybill_worker_store_up") == 1
     opened = stack.worker.status()["store"]["breaker_opened"]
     link.cut()
@@ -113,10 +99,10 @@ def test_a_store_that_answers_and_takes_nothing(make_stack, fault, words):
     assert "takes again what it is given" in stack.worker.log()
 
 
-@pytest.mark.parametrize("cut_off", [{"WAYBILL_LEASE_MS": 12000}], indirect=True)
-def test_stop_without_a_store_hands_back_at_once(cut_off):
+@pytest.mark.parametrize("over_link", [{"WAYBILL_LEASE_MS": 12000}], indirect=True)
+def test_stop_without_a_store_hands_back_at_once(over_link):
     """What a stopping worker cannot store, another does, long before the lease has run out; no delivery is counted."""
-    stack, link = cut_off
+    stack, link = over_link
     event = make_event(simulate={"delay_ms": 500})
     stack.accept(event)
     wait_for(lambda: stack.store.status(identity(event)) == "processing", 10)
@@ -164,10 +150,10 @@ def check_backoff(times):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", [CLOSE, SILENT])
-def test_no_tight_loops_in_an_outage(cut_off, relay_to, mode):
+def test_no_tight_loops_in_an_outage(over_link, relay_to, mode):
     """Seconds of outage, counted where the connections arrive: the first worker's store, the second's Redis (two connections:
     one pipeline and the keeper), ingest's Redis."""
-    stack, store_link = cut_off
+    stack, store_link = over_link
     ingest_link, worker_link = relay_to(stack.redis.port), relay_to(stack.redis.port)
     stack.ingest.settings["WAYBILL_REDIS_URL"] = f"redis://127.0.0.1:{ingest_link.port}/0"
     stack.ingest.restart()

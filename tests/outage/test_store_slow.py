@@ -10,21 +10,15 @@ COMMANDS = ("insert", "update", "findAndModify", "find", "aggregate")
 
 
 @pytest.mark.slow
-def test_batch_that_is_too_large_for_the_link(make_stack, relay_to, own_store):
+@pytest.mark.parametrize("over_link", [{"WAYBILL_LEASE_MS": 6000}], indirect=True)  # 1 s a command
+def test_batch_that_is_too_large_for_the_link(over_link):
     """Eight bodies at once take longer than a command may; two do not."""
-    links = []
-
-    def through_relay(stack):
-        links.append(relay_to(stack.store.port))
-        stack.worker.settings["WAYBILL_MONGO_URL"] = \
-            f"mongodb://127.0.0.1:{links[0].port}/{stack.store.database_name}"
-
-    stack = make_stack({"WAYBILL_LEASE_MS": 6000}, prepare=through_relay)  # 1 s a command
+    stack, link = over_link
     stack.worker.pause()
     events = [make_event(note="x" * 300_000) for _ in range(8)]
     for event in events:
         stack.accept(event)
-    links[0].bytes_per_s = 1_000_000
+    link.bytes_per_s = 1_000_000
     stack.worker.resume()
     wait_for(lambda: stack.worker.metrics().total("waybill_worker_store_errors_total") > 0, 20, "it is too much")
     check_unharmed(stack, events, timeout=90)

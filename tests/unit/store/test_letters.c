@@ -26,6 +26,16 @@ static enum store_result replay(struct bench *bench, struct slice key, struct ev
     return store_dead_replay(bench->a, key, SLICE_LITERAL("alice"), false, bench->arena, event, err);
 }
 
+/* The store fails after the event's half, before the letter's. */
+static void cut_off_replay(struct bench *bench, struct slice key, struct event *event)
+{
+    struct error err = {{0}};
+    fail_commands(bench, "{\"skip\":1}", "\"failCommands\":[\"update\"],\"errorCode\":91");
+    enum store_result result = replay(bench, key, event, &err);
+    fail_no_more(bench);
+    assert_int_equal(result, STORE_UNAVAILABLE);
+}
+
 /* The next life: the replayed event is queued, claimed, and ends as told. */
 static struct delivery live_again(struct bench *bench, const struct delivery *d, const struct event *event,
                                   enum decision_kind end)
@@ -128,10 +138,7 @@ static void a_replay_that_was_cut_off_is_repeated(void **state)
     struct delivery d = dead_event(bench, "permanent");
     struct event event;
     struct error err = {{0}};
-    fail_commands(bench, "{\"skip\":1}", "\"failCommands\":[\"update\"],\"errorCode\":91");
-    enum store_result result = replay(bench, d.key, &event, &err);
-    fail_no_more(bench);
-    assert_int_equal(result, STORE_UNAVAILABLE);
+    cut_off_replay(bench, d.key, &event);
     assert_string_equal(text_at(bench, "events", d.key, "status"), "retry_wait");
     assert_string_equal(text_at(bench, "dead_letters", d.key, "review.status"), "unreviewed");
     assert_int_equal(replay(bench, d.key, &event, &err), STORE_OK);
@@ -148,10 +155,7 @@ static void a_replay_that_was_cut_off_and_went_well_is_finished(void **state)
     struct delivery d = dead_event(bench, "permanent");
     struct event event, revived;
     struct error err = {{0}};
-    fail_commands(bench, "{\"skip\":1}", "\"failCommands\":[\"update\"],\"errorCode\":91");
-    enum store_result result = replay(bench, d.key, &revived, &err);
-    fail_no_more(bench);
-    assert_int_equal(result, STORE_UNAVAILABLE);
+    cut_off_replay(bench, d.key, &revived);
     live_again(bench, &d, &revived, DECISION_SUCCEED);
     assert_string_equal(text_at(bench, "dead_letters", d.key, "review.status"), "unreviewed");
     assert_int_equal(replay(bench, d.key, &event, &err), STORE_REFUSED);
@@ -263,10 +267,7 @@ static void what_is_being_replayed_is_not_discarded(void **state)
     struct delivery d = dead_event(bench, "permanent");
     struct event event;
     struct error err = {{0}};
-    fail_commands(bench, "{\"skip\":1}", "\"failCommands\":[\"update\"],\"errorCode\":91");
-    enum store_result result = replay(bench, d.key, &event, &err);
-    fail_no_more(bench);
-    assert_int_equal(result, STORE_UNAVAILABLE);
+    cut_off_replay(bench, d.key, &event);
     assert_int_equal(store_dead_discard(bench->a, d.key, SLICE_LITERAL("bob"), SLICE_LITERAL("why"), &err),
                      STORE_REFUSED);
     assert_non_null(strstr(err.text, "retry_wait"));
